@@ -1,0 +1,145 @@
+"""What is checked: `python3 dev.py nox -l` lists the sessions, `python3 dev.py nox -s lint` runs one."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "layers", "wheels"]
+
+ROOT = Path(__file__).parent
+PYTHONS = ["3.11", "3.12", "3.13"]
+META = nox.project.load_toml("pyproject.toml")
+VERSION = META["project"]["version"]
+DIST = ROOT / "dist"
+CONSTRAINTS = ["-c", "constraints.txt"]
+
+CORE = "packages/pyworkflow-core[cli,testing]"
+SQLITE = "packages/pyworkflow-sqlite"
+CELERY = "packages/pyworkflow-celery"
+AWS = "packages/pyworkflow-aws"
+EVERYTHING = [CORE, SQLITE, CELERY, AWS, "."]
+
+# Each suite: what it tests, and the packages it needs.
+SUITES = {
+    "core": ("packages/pyworkflow-core/tests", [CORE]),
+    "sqlite": ("packages/pyworkflow-sqlite/tests", [CORE, SQLITE]),
+    "celery": ("packages/pyworkflow-celery/tests", [CORE, SQLITE, CELERY]),
+    "aws": ("packages/pyworkflow-aws/tests", [CORE, SQLITE, AWS]),
+    "matrix": ("tests", EVERYTHING),
+}
+
+
+def let_pyenv_answer() -> None:
+    """Let pyenv's shims answer to every supported version that pyenv has, and not only to the chosen one."""
+    pyenv = shutil.which("pyenv")
+    if pyenv is None:
+        return
+    listed = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
+    chosen = [os.environ["PYENV_VERSION"]] if "PYENV_VERSION" in os.environ else []
+    for minor in PYTHONS:
+        chosen += [name for name in listed if re.fullmatch(rf"{re.escape(minor)}\.\d+", name)][-1:]
+    os.environ["PYENV_VERSION"] = ":".join(chosen)
+
+
+let_pyenv_answer()
+
+
+def install(session: nox.Session, groups: list[str], packages: list[str] | None = None) -> None:
+    """Install dependency groups, and packages of this repository by path, never by name."""
+    build = ["build"] if packages else []
+    session.install(*CONSTRAINTS, *nox.project.dependency_groups(META, *groups, *build))
+    if packages:
+        editable = [part for package in packages for part in ("--editable", package)]
+        session.install(*CONSTRAINTS, "--no-build-isolation", *editable)
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("suite", [nox.param(name, id=name) for name in SUITES])
+def tests(session: nox.Session, suite: str) -> None:
+    """Run the tests of one package, or those that cross packages (matrix)."""
+    folder, packages = SUITES[suite]
+    install(session, ["test"], packages)
+    session.run("pytest", *(session.posargs or [folder]))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    install(session, ["lint"])
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the source, and of the public API as users see it."""
+    install(session, ["types", "test"], EVERYTHING)
+    session.run("mypy")
+    session.run("pyright", env={"PYRIGHT_PYTHON_USE_BUNDLED_PYRIGHT": "1"})
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Check that imports point downwards."""
+    install(session, ["layers"], EVERYTHING)
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """Build the sdist and wheel of every distribution into dist/."""
+    install(session, ["dist"])
+    shutil.rmtree(DIST, ignore_errors=True)
+    for package in [".", *(path.parent for path in sorted(ROOT.glob("packages/*/pyproject.toml")))]:
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", DIST, package, silent=True)
+    session.log("built %s", ", ".join(sorted(path.name for path in DIST.iterdir())))
+
+
+@nox.session(requires=["dist"], reuse_venv=False)
+@nox.parametrize(
+    "asked, expected",
+    [
+        nox.param(
+            "pyworkflow[celery,aws]",
+            ["pyworkflow", "pyworkflow-aws", "pyworkflow-celery", "pyworkflow-core", "pyworkflow-sqlite"],
+            id="extras",
+        ),
+        nox.param("pyworkflow", ["pyworkflow", "pyworkflow-core", "pyworkflow-sqlite"], id="plain"),
+        nox.param("pyworkflow-core", ["pyworkflow-core"], id="core"),
+    ],
+)
+def wheels(session: nox.Session, asked: str, expected: list[str]) -> None:
+    """Install from the built wheels into a clean environment, see that just these came, and try them."""
+    session.install(*CONSTRAINTS, *foreign_requirements(asked, expected))
+    # What is ours comes from dist/ and from nowhere else: the name is somebody else's on the public index.
+    session.install("--no-index", "--find-links", DIST, f"{asked}=={VERSION}")
+    session.run("python", "tests/smoke.py", *expected)
+    if "pyworkflow" in expected:
+        session.run("pyworkflow", "--version")
+
+
+def foreign_requirements(asked: str, expected: list[str]) -> list[str]:
+    """What the expected packages need of others, as their project files say."""
+    found = []
+    for name in expected:
+        folder = "." if name == "pyworkflow" else f"packages/{name}"
+        project = nox.project.load_toml(f"{folder}/pyproject.toml")["project"]
+        found += project["dependencies"]
+        if asked.startswith("pyworkflow[") or asked == "pyworkflow":
+            found += project.get("optional-dependencies", {}).get("cli", [])
+    return [requirement for requirement in found if not requirement.startswith("pyworkflow")]
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks."""
+    install(session, ["test"], EVERYTHING)
+    session.run("python", "benchmarks/run.py", *session.posargs)

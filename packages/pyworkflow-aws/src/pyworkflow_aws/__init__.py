@@ -1,0 +1,1 @@
+"""AWS runtimes and storage for pyworkflow: Lambda, Lambda durable functions, DynamoDB."""

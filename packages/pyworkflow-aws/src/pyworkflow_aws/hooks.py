@@ -1,0 +1,1 @@
+"""What this package offers to pyworkflow; nothing yet."""

@@ -1,0 +1,1 @@
+"""Celery runtime for pyworkflow: workflows on Celery workers, over any broker."""

@@ -1,0 +1,276 @@
+"""What holds the settings, the plugins, the storage and the runtimes of an application together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from pyworkflow.backends import Spec, build
+from pyworkflow.clock import SystemClock
+from pyworkflow.codec import Codec
+from pyworkflow.config import resolve
+from pyworkflow.definitions import Workflow
+from pyworkflow.errors import DefinitionError
+from pyworkflow.handle import RunHandle, recorded
+from pyworkflow.ids import checked_id
+from pyworkflow.plugins import Plugins
+from pyworkflow.ports import Mode, RuntimeOffer, StartRequest, Storage
+from pyworkflow.registry import default_registry
+
+if TYPE_CHECKING:
+    from pyworkflow.clock import Clock
+    from pyworkflow.config import Settings
+    from pyworkflow.definitions import Step
+    from pyworkflow.model import Event, Page, Run, RunQuery, Status
+    from pyworkflow.ports import DurableRuntime, RetryPolicy, Runtime
+    from pyworkflow.registry import Registry
+
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+_DEFAULT_STORAGE = "sqlite:///pyworkflow.db"  # a durable run is never silently kept in memory only
+
+
+class App:
+    """Settings, and the backends that were made by them. The functions of the package use a default one.
+
+    Args:
+        registry: The workflows and steps; by default those of the decorators.
+        clock: By default the machine's.
+        settings: As for `pyworkflow.configure`.
+    """
+
+    def __init__(self, *, registry: Registry | None = None, clock: Clock | None = None, **settings: Any) -> None:
+        self.registry = registry or default_registry
+        self.clock: Clock = clock or SystemClock()
+        self.plugins = Plugins()
+        self._explicit: dict[str, Any] = {}
+        self._settings: Settings | None = None
+        self._storage: Storage | None = None
+        self._opened = False
+        self._runtimes: dict[str, Runtime] = {}
+        self._policies: dict[Any, RetryPolicy] = {}
+        self._prepared = False
+        if settings:
+            self.configure(**settings)
+
+    # -- settings --------------------------------------------------------------------
+
+    def configure(self, **settings: Any) -> None:
+        """Set what is named, on top of what was set before; backends made by earlier settings are let go of.
+
+        Raises:
+            ConfigError: A setting is unknown, or its value makes no sense; nothing is changed then.
+        """
+        explicit = self._explicit | settings
+        resolved = resolve(explicit, plugins=self.plugins)
+        if self._runtimes:
+            logger.warning("configure() was called while runs were under way; runs started before keep their backends")
+        self._explicit, self._settings = explicit, resolved
+        self._storage, self._opened, self._runtimes, self._policies = None, False, {}, {}
+        self._prepared = False
+
+    @property
+    def settings(self) -> Settings:
+        """The settings: what was given to `configure`, then the environment, then ``pyproject.toml``."""
+        if self._settings is None:
+            self._settings = resolve(self._explicit, plugins=self.plugins)
+        return self._settings
+
+    def _prepare(self) -> None:
+        """Compile what depends on settings and plugins; once."""
+        if not self._prepared:
+            codec = Codec(allow_nan=self.settings.allow_nan)
+            self.plugins.converters(codec.converter)
+            self.registry.codec = codec
+            self._prepared = True
+
+    # -- backends ----------------------------------------------------------------------
+
+    @property
+    def storage(self) -> Storage:
+        """The storage, which may not be open yet."""
+        if self._storage is None:
+            chosen = self.settings.storage or _DEFAULT_STORAGE
+            if isinstance(chosen, Storage):
+                self._storage = chosen
+            else:
+                spec = Spec.parse(chosen)
+                self._storage = build(self.plugins.storage(spec.name), spec, "storage")
+        return self._storage
+
+    async def open_storage(self) -> Storage:
+        """Return the storage, open."""
+        storage = self.storage
+        if not self._opened:
+            await storage.open()
+            self._opened = True
+        return storage
+
+    def runtime(self, name: str | None = None) -> Runtime:
+        """Return the runtime of a config string; the default one if that is None."""
+        text = name or self.settings.default_runtime
+        if text not in self._runtimes:
+            self._prepare()
+            spec = Spec.parse(text)
+            offer = self.plugins.runtime(spec.name)
+            self._runtimes[text] = build(offer.factory, spec, "runtime", app=self)
+        return self._runtimes[text]
+
+    def recorded(self, runtime: str | None = None) -> DurableRuntime:
+        """Return a runtime that records its runs.
+
+        Raises:
+            Unsupported: It does not.
+        """
+        return recorded(self.runtime(runtime))
+
+    def retry_policy(self, step: Step[..., Any]) -> tuple[RetryPolicy, int]:
+        """Return the retry policy of *step*, and how many retries it has."""
+        settings, chosen = self.settings, step.options.retry
+        if chosen is None:
+            chosen = settings.default_retry
+        policy = self._policies.get(chosen) if isinstance(chosen, str) else chosen
+        if policy is None:
+            spec = Spec.parse(chosen)
+            policy = self._policies[chosen] = build(self.plugins.retry_policy(spec.name), spec, "retry policy")
+        return policy, settings.default_retries if step.options.retries is None else step.options.retries
+
+    def observer(self) -> Callable[[Run, Sequence[Event]], None] | None:
+        """Return what tells plugins of events; None: nobody listens."""
+        listeners = self.plugins.observers()
+        if not listeners:
+            return None
+
+        def observe(run: Run, events: Sequence[Event]) -> None:
+            for event in events:
+                for listener in listeners:
+                    try:
+                        listener(run=run, event=event)
+                    except Exception:
+                        logger.exception("an observer failed at %s of run %s", type(event).__name__, run.id)
+
+        return observe
+
+    # -- runs --------------------------------------------------------------------------
+
+    async def start(
+        self,
+        workflow: Workflow[..., R],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunHandle[R]:
+        """Start a run of *workflow*; see `pyworkflow.start`."""
+        runtime, request = self._request(workflow, args, kwargs or {}, run_id, idempotency_key)
+        return RunHandle(await runtime.start(request), runtime, workflow)
+
+    async def call(self, workflow: Workflow[..., R], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None) -> R:
+        """Start a run of *workflow*, wait for its end, and return its result."""
+        runtime, request = self._request(workflow, args, kwargs or {}, None, None)
+        return workflow.signature.decode_result(await runtime.call(request))  # type: ignore[no-any-return]
+
+    def _request(
+        self,
+        workflow: Workflow[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        run_id: str | None,
+        idempotency_key: str | None,
+    ) -> tuple[Runtime, StartRequest]:
+        if not isinstance(workflow, Workflow):
+            msg = f"{workflow!r} is not a workflow; put @workflow on it"
+            raise DefinitionError(msg)
+        self._prepare()
+        name = workflow.runtime or self.settings.default_runtime
+        offer = self.plugins.runtime(Spec.parse(name).name)
+        mode = settle_mode(offer, name, durable=workflow.durable, default_durable=self.settings.default_durable)
+        plain_args, plain_kwargs = workflow.signature.encode_call(tuple(args), kwargs)
+        if run_id is not None:
+            checked_id(run_id, "run id")
+        if idempotency_key is not None:
+            checked_id(idempotency_key, "idempotency key")
+        return self.runtime(name), StartRequest(workflow, plain_args, plain_kwargs, mode, run_id, idempotency_key)
+
+    async def runs(self, query: RunQuery) -> Page:
+        """Return runs, the newest first."""
+        return await self.recorded().runs(query)
+
+    async def purge(self, before: datetime, statuses: Sequence[Status]) -> int:
+        """Delete runs that ended before *before*; return how many."""
+        return await self.recorded().purge(before, statuses)
+
+    def worker(self, *, runtime: str | None = None, grace: float = 10.0) -> AbstractAsyncContextManager[None]:
+        """Return a context in which this process takes part in the work; on leaving, running steps get *grace* seconds."""
+        return _Working(self.recorded(runtime), grace)
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Hand back the runs held here, and close the storage."""
+        runtimes, self._runtimes = self._runtimes, {}
+        for runtime in runtimes.values():
+            await runtime.close(grace)
+        if self._storage is not None and self._opened:
+            self._opened = False
+            await self._storage.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class _Working(AbstractAsyncContextManager[None]):
+    def __init__(self, runtime: DurableRuntime, grace: float) -> None:
+        self._runtime = runtime
+        self._grace = grace
+
+    async def __aenter__(self) -> None:
+        await self._runtime.work()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runtime.close(self._grace)
+
+
+def settle_mode(offer: RuntimeOffer, runtime: str, *, durable: bool | None, default_durable: bool | None) -> Mode:
+    """Return the mode of a workflow: what it says itself, else the only one there is, else the default.
+
+    Raises:
+        DefinitionError: The runtime does not have the mode that the workflow asks for.
+    """
+    if durable is None:
+        if len(offer.modes) == 1:
+            return next(iter(offer.modes))
+        if default_durable is None:
+            return offer.default
+        durable = default_durable
+    mode = Mode.DURABLE if durable else Mode.TRANSIENT
+    if mode not in offer.modes:
+        raise DefinitionError(offer.refusals.get(mode) or f"Runtime {runtime!r} has no {mode.value} runs.")
+    return mode
+
+
+_default: App | None = None
+
+
+def default_app() -> App:
+    """Return the app behind the functions of the package; it is made on first use."""
+    global _default  # noqa: PLW0603 -- the one place where there is one
+    if _default is None:
+        _default = App()
+    return _default
+
+
+def set_default_app(app: App | None) -> App | None:
+    """Put *app* behind the functions of the package; return the one before. None: a new one on next use."""
+    global _default  # noqa: PLW0603 -- the one place where there is one
+    before, _default = _default, app
+    return before

@@ -1,0 +1,74 @@
+"""One attempt of a step, and what to do when it fails; the same for durable and for transient runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pyworkflow.context import StepContext, step_context, workflow_context
+from pyworkflow.durations import seconds
+from pyworkflow.errors import FatalError, NotInWorkflow, RetryableError, StepTimeout, Unstorable
+
+if TYPE_CHECKING:
+    from pyworkflow.definitions import Step
+    from pyworkflow.ports import RetryPolicy
+
+_NEVER_RETRIED = (FatalError, Unstorable, NotInWorkflow)
+
+
+async def attempt(
+    step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: StepContext, threads: Executor | None
+) -> Any:
+    """Call the function of *step* once: on this loop if it is async, else in one of *threads*.
+
+    Raises:
+        StepTimeout: It took longer than the step's timeout.
+        Exception: Whatever the function raises.
+    """
+    token, outside = step_context.set(context), workflow_context.set(None)
+    timeout = step.options.timeout
+    try:
+        if timeout is None:
+            return await _call(step, args, kwargs, threads)
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await _call(step, args, kwargs, threads)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # the function's own
+            context.cancelled = True
+            msg = f"step {step.name!r}, attempt {context.attempt}, took longer than its timeout of {timeout:g} s"
+            raise StepTimeout(msg) from None
+    except asyncio.CancelledError:
+        context.cancelled = True
+        raise
+    finally:
+        workflow_context.reset(outside)
+        step_context.reset(token)
+
+
+async def _call(step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], threads: Executor | None) -> Any:
+    if step.is_async:
+        return await step.function(*args, **kwargs)
+    call = partial(copy_context().run, step.function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+def next_delay(
+    policy: RetryPolicy, retries: int, number: int, error: BaseException, now: datetime
+) -> float | None:
+    """Return the seconds to wait after failed attempt *number*, or None: there is no other attempt."""
+    if isinstance(error, _NEVER_RETRIED) or number > retries:
+        return None
+    if isinstance(error, RetryableError) and error.retry_after is not None:
+        after = error.retry_after
+        wait = (after - now).total_seconds() if isinstance(after, datetime) else seconds(after)
+        return max(0.0, wait)
+    delay = policy.delay(number, error)
+    return None if delay is None else max(0.0, delay.total_seconds())

@@ -1,0 +1,33 @@
+"""The clock that the shell goes by; another one may be put in its place."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time, and waits for it."""
+
+    def now(self) -> datetime:
+        """Return the time, aware, in UTC."""
+
+    async def wait(self, event: asyncio.Event, seconds: float | None) -> None:
+        """Return once *event* is set or *seconds* have passed; None: only when it is set."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the time, aware, in UTC."""
+        return datetime.now(UTC)
+
+    async def wait(self, event: asyncio.Event, seconds: float | None) -> None:
+        """Return once *event* is set or *seconds* have passed; None: only when it is set."""
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,149 @@
+"""``@workflow`` and ``@step``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from pyworkflow.definitions import Step, StepOptions, Workflow
+from pyworkflow.durations import seconds
+from pyworkflow.errors import BackendNotFound, ConfigError, DefinitionError
+from pyworkflow.registry import default_registry
+from pyworkflow.retries import Fixed
+
+if TYPE_CHECKING:
+    from pyworkflow.ports import RetryPolicy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Duration = float | str | timedelta
+
+
+@overload
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retries: int | None = None,
+    retry_delay: Duration | None = None,
+    retry_policy: RetryPolicy | str | None = None,
+    timeout: Duration | None = None,
+    at_most_once: bool = False,
+    queue: str = "",
+) -> _StepDecorator: ...
+
+
+def step(  # noqa: PLR0913 -- one keyword for each option
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retries: int | None = None,
+    retry_delay: Duration | None = None,
+    retry_policy: RetryPolicy | str | None = None,
+    timeout: Duration | None = None,
+    at_most_once: bool = False,
+    queue: str = "",
+) -> Any:
+    """Make a function, sync or async, a step: where side effects live. Use it bare or with arguments.
+
+    Called in a workflow it is an operation of the run: its result is recorded once, it is retried, and never runs again
+    once it is recorded; it may run more than once before that. Called anywhere else it is a plain call. Sync functions run
+    in a thread; in a workflow they are awaited too.
+
+    Args:
+        function: The function, where the decorator is used bare.
+        name: What histories call it; by default the function's qualified name. Keep it when you rename the function.
+        retries: How many attempts may follow the first one; by default ``default_retries``, which is 3.
+        retry_delay: The same pause before each of them, instead of a policy.
+        retry_policy: A policy, or its config string such as ``"exponential?base=2s"``; by default ``default_retry``.
+        timeout: How long an attempt may take, as seconds, ``"30s"`` or a `timedelta`.
+        at_most_once: Never run it a second time after its worker was lost; it fails with `StepInterrupted` then.
+        queue: Which workers carry it out, on runtimes that have queues.
+
+    Raises:
+        DefinitionError: It cannot be a step: a method, a lambda, a generator; or its name is taken.
+        ConfigError: An option makes no sense.
+    """
+    if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
+        msg = f"retries={retries!r} of a step: give the number of attempts after the first one, 0 or more"
+        raise ConfigError(msg)
+    if retry_delay is not None and retry_policy is not None:
+        msg = "a step has retry_delay= or retry_policy=, not both"
+        raise ConfigError(msg)
+    limit = None if timeout is None else seconds(timeout)
+    if limit is not None and limit <= 0:
+        msg = f"timeout={timeout!r} of a step: give more than zero"
+        raise ConfigError(msg)
+    retry = retry_policy if retry_delay is None else Fixed(timedelta(seconds=seconds(retry_delay)))
+    options = StepOptions(retries, retry, limit, at_most_once, queue)
+
+    def decorate(function: Callable[..., Any]) -> Step[..., Any]:
+        return Step(function, name, default_registry, options)
+
+    return decorate if function is None else decorate(function)
+
+
+@overload
+def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    *, name: str | None = None, runtime: str | None = None, durable: bool | None = None
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+
+
+def workflow(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    runtime: str | None = None,
+    durable: bool | None = None,
+) -> Any:
+    """Make an ``async def`` a workflow: it decides, and leaves side effects to steps. Use it bare or with arguments.
+
+    Awaiting a call of it starts a run and waits for its result; `pyworkflow.start` starts one and returns its handle.
+
+    Args:
+        function: The function, where the decorator is used bare.
+        name: What runs are stored under; by default the function's qualified name. Keep it when you rename the function.
+        runtime: Where it runs; by default ``default_runtime``.
+        durable: Whether its runs are recorded and survive their process; by default what the runtime can do, then
+            ``default_durable``, then the runtime's own default.
+
+    Raises:
+        DefinitionError: It cannot be a workflow: not async, a method, a generator; or its name is taken; or the runtime
+            cannot be what *durable* says.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
+        if runtime is not None and durable is not None:
+            _check_mode(runtime, durable=durable)
+        return Workflow(function, name, default_registry, runtime, durable)
+
+    return decorate if function is None else decorate(function)
+
+
+def _check_mode(runtime: str, *, durable: bool) -> None:
+    from pyworkflow.app import default_app, settle_mode
+
+    try:
+        offer = default_app().plugins.runtime(runtime)
+    except BackendNotFound:
+        return  # an error when a run is started, not at import
+    settle_mode(offer, runtime, durable=durable, default_durable=None)
+
+
+class _StepDecorator:
+    """What ``@step(...)`` returns, for type checkers: sync and async functions give the same kind of step."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        raise DefinitionError

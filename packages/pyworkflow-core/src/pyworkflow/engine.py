@@ -1,0 +1,341 @@
+"""A runtime whose runs are kept in a storage: everything durable is done here, whoever carries the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pyworkflow.errors import Conflict, RunBlocked, RunCancelled, RunEnded, RunExists, RunNotFound, RunTerminated
+from pyworkflow.failures import rebuild
+from pyworkflow.heartbeat import Heartbeat
+from pyworkflow.history import retry_cut
+from pyworkflow.ids import new_run_id
+from pyworkflow.model import (
+    RUN_OP,
+    CancelRequested,
+    Event,
+    Job,
+    Page,
+    Plain,
+    Run,
+    RunCompleted,
+    RunFailed,
+    RunQuery,
+    RunRetried,
+    RunStarted,
+    Status,
+)
+from pyworkflow.model import RunBlocked as BlockedEvent
+from pyworkflow.model import RunCancelled as CancelledEvent
+from pyworkflow.model import RunTerminated as TerminatedEvent
+from pyworkflow.ports import DurableRuntime, StartRequest
+from pyworkflow.worker import Worker, WorkerOptions
+
+if TYPE_CHECKING:
+    from pyworkflow.app import App
+    from pyworkflow.clock import Clock
+    from pyworkflow.ports import Storage
+
+logger = logging.getLogger(__name__)
+
+_LAST = 1 << 62
+"""More events than any history has: loading after it gives the run alone."""
+
+
+class StoredRuntime(DurableRuntime):
+    """Runs that live in a storage, advanced by workers that share it.
+
+    A worker is one per process and event loop. It takes jobs that are due, or whose worker is dead, looks for them every
+    *sweep*, and shows that it lives by its lease.
+    """
+
+    def __init__(self, app: App, options: WorkerOptions | None = None) -> None:
+        self.app = app
+        self.options = options or WorkerOptions()
+        self._worker: Worker | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._nudge = asyncio.Event()
+        self._next: datetime | None = None
+        self._waiting: defaultdict[str, set[asyncio.Future[Event | None]]] = defaultdict(set)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock this runtime goes by."""
+        return self.app.clock
+
+    async def storage(self) -> Storage:
+        """Return the storage, ready."""
+        return await self.app.open_storage()
+
+    # -- for those who start and watch runs ---------------------------------------------
+
+    async def start(self, request: StartRequest) -> str:
+        """Create the run, held by the worker of this process, which begins at once."""
+        workflow, now = request.workflow, self.clock.now()
+        run = Run(request.run_id or new_run_id(), workflow.name, now, idempotency_key=request.idempotency_key)
+        started = RunStarted(now, workflow.name, request.args, request.kwargs, secrets.token_hex(8))
+        worker = await self.ensure_worker()
+        existing = await worker.begin(run, started, workflow)
+        if existing is None:
+            return run.id
+        if existing.workflow != workflow.name:
+            key = request.idempotency_key if existing.idempotency_key == request.idempotency_key else None
+            what = f"the run id {run.id!r}" if key is None else f"the idempotency key {key!r}"
+            msg = f"{what} belongs to a run of workflow {existing.workflow!r} already, not of {workflow.name!r}"
+            raise RunExists(msg)
+        if request.idempotency_key is None or existing.idempotency_key != request.idempotency_key:
+            msg = (
+                f"there is a run {existing.id!r} already ({existing.status.value}); to get the existing run instead of "
+                f"an error, start with an idempotency_key"
+            )
+            raise RunExists(msg)
+        return existing.id
+
+    async def call(self, request: StartRequest) -> Plain:
+        """Start a run and wait for its end."""
+        return await self.result(await self.start(request))
+
+    async def result(self, run_id: str) -> Plain:
+        """Wait for the end of the run, wherever it goes on."""
+        storage, pause = await self.storage(), 0.02
+        end: Event | None = None
+        while end is None:
+            future: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
+            self._waiting[run_id].add(future)
+            try:
+                held = self._worker is not None and run_id in self._worker.executions
+                if not held:
+                    run, _ = await storage.load(run_id, _LAST)
+                    if run.status is not Status.RUNNING:
+                        _, events = await storage.load(run_id, run.length - 1)
+                        end = events[-1] if events else None
+                        continue
+                    pause = min(2 * pause, max(1.0, len(self._waiting) / 1000))
+                await asyncio.wait([future], timeout=None if held else pause)
+                end = future.result() if future.done() else None
+            finally:
+                self._waiting[run_id].discard(future)
+                if not self._waiting[run_id]:
+                    del self._waiting[run_id]
+        return _outcome(run_id, end)
+
+    async def run(self, run_id: str) -> Run:
+        """Return what is known of a run."""
+        return (await (await self.storage()).load(run_id, _LAST))[0]
+
+    async def history(self, run_id: str) -> tuple[Run, list[Event]]:
+        """Return a run and all its events."""
+        return await (await self.storage()).load(run_id)
+
+    async def runs(self, query: RunQuery) -> Page:
+        """Return runs, the newest first."""
+        return await (await self.storage()).runs(query)
+
+    async def purge(self, before: datetime, statuses: Collection[Status]) -> int:
+        """Delete ended runs; return how many."""
+        return await (await self.storage()).purge(before, statuses)
+
+    async def cancel(self, run_id: str, reason: str = "") -> None:
+        """Ask a run to stop; its workflow sees `asyncio.CancelledError` at its next await, and may clean up.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunEnded: It has ended already.
+        """
+        await self.tell(run_id, [CancelRequested(self.clock.now(), reason)])
+
+    async def terminate(self, run_id: str, reason: str = "") -> None:
+        """End a run now; no code of it runs any more.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunEnded: It has ended already.
+        """
+        storage, now = await self.storage(), self.clock.now()
+        run = await self.run(run_id)
+        if run.status.is_final:
+            raise _ended(run)
+        await storage.append(run_id, [TerminatedEvent(now, reason)], expected=None, status=Status.TERMINATED, now=now)
+        self.look(run_id)
+
+    async def retry(self, run_id: str) -> None:
+        """Let a blocked run go on, or a failed one do once more what failed.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunEnded: It is neither blocked nor failed.
+        """
+        storage, now = await self.storage(), self.clock.now()
+        run, events = await storage.load(run_id)
+        if run.status not in {Status.BLOCKED, Status.FAILED}:
+            msg = f"run {run_id!r} is {run.status.value}; only a blocked or a failed run can be retried"
+            raise RunEnded(msg)
+        failure = next((event for event in reversed(events) if isinstance(event, RunFailed | BlockedEvent)), None)
+        cut = retry_cut(events, failure.op) if isinstance(failure, RunFailed) else 0
+        jobs = [Job(run_id, RUN_OP, now, run.workflow)]
+        try:
+            await storage.append(
+                run_id, [RunRetried(now, cut)], jobs, expected=run.length, status=Status.RUNNING, now=now
+            )
+        except Conflict:
+            return  # somebody else did
+        self.wake_at(now)
+
+    async def tell(self, run_id: str, facts: Sequence[Event]) -> None:
+        """Add facts from outside to a run's history, and have it look at them."""
+        storage, now = await self.storage(), self.clock.now()
+        run = await self.run(run_id)
+        if run.status.is_final:
+            raise _ended(run)
+        await storage.append(run_id, facts, [Job(run_id, RUN_OP, now, run.workflow)])
+        self.look(run_id)
+
+    def look(self, run_id: str) -> None:
+        """Have the worker of this process notice that a run was told something."""
+        if self._worker is not None:
+            self._worker.woken(run_id)
+            self.wake_at(self.clock.now())
+
+    # -- the worker of this process --------------------------------------------------------
+
+    async def work(self) -> None:
+        """Look for work from now on, until `close`."""
+        await self.ensure_worker()
+
+    async def ensure_worker(self) -> Worker:
+        """Return the worker of this process and event loop; start it if there is none."""
+        loop = asyncio.get_running_loop()
+        if self._worker is not None and self._loop is loop:
+            return self._worker
+        if self._loop is not None and self._loop is not loop and not self._loop.is_closed() and self._worker is not None:
+            msg = "this App is in use on another event loop of this process; make an App(...) for each loop"
+            raise RuntimeError(msg)
+        storage = await self.storage()
+        self._stop_heartbeat()
+        self._loop, self._nudge, self._next = loop, asyncio.Event(), None
+        name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"
+        self._worker = worker = Worker(
+            name,
+            storage,
+            self.app.registry,
+            self.clock,
+            self.options,
+            settle=self._settle,
+            policy=self.app.retry_policy,
+            observe=self.app.observer(),
+            wake_at=self.wake_at,
+        )
+        lease = self.options.lease
+        storage.renew(name, self.clock.now(), lease)
+        self._heartbeat = Heartbeat(
+            lambda: self._beat(storage, name, loop),
+            lambda: storage.renew(name, self.clock.now(), timedelta(0)),
+            lease.total_seconds() / 3,
+        )
+        self._heartbeat.start()
+        self._sweeper = loop.create_task(self._sweep(storage, worker))
+        return worker
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Begin nothing more, give running steps *grace* seconds, hand back what is held."""
+        worker, sweeper, self._worker, self._sweeper = self._worker, self._sweeper, None, None
+        if worker is not None and self._loop is asyncio.get_running_loop():
+            worker.draining = True
+            await worker.drain(grace)
+        if sweeper is not None and self._loop is asyncio.get_running_loop():
+            sweeper.cancel()
+            await asyncio.gather(sweeper, return_exceptions=True)
+        self._stop_heartbeat()
+
+    def wake_at(self, when: datetime) -> None:
+        """Look for work at *when*, if not before."""
+        if self._next is None or when < self._next:
+            self._next = when
+            self._nudge.set()
+
+    async def _sweep(self, storage: Storage, worker: Worker) -> None:
+        try:
+            while True:
+                self._next = None
+                latest = self.clock.now() + self.options.sweep
+                try:
+                    wake = await self._look_for_work(storage, worker)
+                except Exception as error:  # noqa: BLE001 -- a storage may fail in any way, and may recover
+                    logger.warning("looking for work failed, trying again: %s", error)
+                    wake = None
+                if wake is not None:
+                    self.wake_at(wake)
+                while (pause := (min(latest, self._next or latest) - self.clock.now()).total_seconds()) > 0:
+                    self._nudge.clear()
+                    await self.clock.wait(self._nudge, pause)
+                await asyncio.sleep(0)
+        finally:  # also when the event loop is being closed under us: nobody else must have to wait for the lease
+            worker.draining = True
+            self._stop_heartbeat()
+            if self._worker is worker:
+                self._worker = None
+
+    async def _look_for_work(self, storage: Storage, worker: Worker) -> datetime | None:
+        options, workflows = self.options, self.app.registry.workflows
+        while not worker.draining:
+            now = self.clock.now()
+            jobs = await storage.claim(worker.name, now, options.lease, options.batch, workflows=list(workflows))
+            for job in jobs:
+                worker.take(job)
+            if len(jobs) < options.batch:
+                break
+        held, free = worker.tick(self.clock.now()), await storage.due()
+        return held if free is None else free if held is None else min(held, free)
+
+    def _beat(self, storage: Storage, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        woken = storage.renew(name, self.clock.now(), self.options.lease)
+        if woken and not loop.is_closed():
+            loop.call_soon_threadsafe(self._woken, woken)
+
+    def _woken(self, run_ids: Sequence[str]) -> None:
+        for run_id in run_ids:
+            if self._worker is not None:
+                self._worker.woken(run_id)
+
+    def _stop_heartbeat(self) -> None:
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            heartbeat.stop()
+
+    def _settle(self, run_id: str, end: Event | None) -> None:
+        for future in self._waiting.get(run_id, ()):
+            if not future.done():
+                future.set_result(end)
+
+
+def _outcome(run_id: str, end: Event) -> Plain:
+    match end:
+        case RunCompleted(value=value):
+            return value
+        case RunFailed(error=record):
+            raise rebuild(record)
+        case CancelledEvent():
+            msg = f"run {run_id!r} was cancelled"
+            raise RunCancelled(msg)
+        case TerminatedEvent(reason=reason):
+            msg = f"run {run_id!r} was terminated{': ' + reason if reason else ''}"
+            raise RunTerminated(msg)
+        case BlockedEvent(error=record):
+            msg = f"run {run_id!r} is blocked: {record.message}"
+            raise RunBlocked(msg)
+        case _:
+            raise RunNotFound(run_id)
+
+
+def _ended(run: Run) -> RunEnded:
+    return RunEnded(f"run {run.id!r} has ended already: it is {run.status.value}")
+

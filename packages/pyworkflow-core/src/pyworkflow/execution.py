@@ -1,0 +1,153 @@
+"""A run in the hands of a worker, and the decision of what to write next: no I/O here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from pyworkflow.definitions import StepOptions
+from pyworkflow.errors import RunBlocked, StepInterrupted
+from pyworkflow.failures import record_of
+from pyworkflow.model import (
+    Attempted,
+    CallStep,
+    Event,
+    Failed,
+    Fired,
+    Job,
+    Requested,
+    Retrying,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    Status,
+)
+from pyworkflow.model import RunBlocked as BlockedEvent
+
+if TYPE_CHECKING:
+    from pyworkflow.definitions import Step, Workflow
+    from pyworkflow.machine import Machine, Pending
+
+_STATUS = {RunCompleted: Status.COMPLETED, RunFailed: Status.FAILED, RunCancelled: Status.CANCELLED}
+
+MAX_RECOVERIES = 100
+"""A run that was taken over from a lost worker more often than this is blocked: it may be what kills them."""
+
+MIN_INTERRUPTIONS = 3
+"""How often a step may lose its worker, however few retries it has."""
+
+
+_STUCK = (
+    "the workflow waits for something that is not an operation of the run, such as an asyncio.Event that nobody sets or a "
+    "future of its own, so nothing can ever wake it"
+)
+
+
+@define(eq=False)
+class Execution:
+    """A run that a worker holds.
+
+    Attributes:
+        lease: The run's job as claimed; everything is written under it.
+        length: How long the history is that the machine has seen.
+        inbox: Facts that are not written yet.
+        running: The tasks that carry steps out, by operation.
+        busy: Somebody is writing; what comes meanwhile goes to the inbox.
+        stale: The history has grown from outside.
+        gone: The run is not ours any more.
+    """
+
+    run_id: str
+    workflow: Workflow[..., Any]
+    machine: Machine
+    lease: Job
+    length: int = 0
+    inbox: list[Event] = field(factory=list)
+    running: dict[int, asyncio.Task[None]] = field(factory=dict)
+    busy: bool = False
+    stale: bool = False
+    gone: bool = False
+
+
+@frozen
+class Decision:
+    """What to write, and what to do once it is written.
+
+    Attributes:
+        events: Facts, and what the workflow decided on seeing them.
+        todo: Steps to carry out.
+        abandoned: Operations that nobody waits for any more.
+        status: The new status of the run, if it changes.
+        parked: Nothing is left to do now; give the run back until *wake*, or until somebody wakes it.
+    """
+
+    events: Sequence[Event]
+    todo: Sequence[Pending] = ()
+    abandoned: Sequence[Pending] = ()
+    status: Status | None = None
+    parked: bool = False
+    wake: datetime | None = None
+
+
+def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_steps: bool = False) -> Decision:
+    """Let the workflow see *facts*; return what follows.
+
+    With *all_steps* every open step that nobody carries out is looked at, not only what is new.
+
+    Raises:
+        NonDeterminism: The workflow does not do again what its history says.
+    """
+    machine, running = execution.machine, execution.running
+    commands = machine.feed(facts)
+    events: list[Event] = [*facts]
+    if commands:
+        requests = [Requested(now, command) for command in commands]
+        machine.feed(requests)
+        events += requests
+    abandoned = machine.take_abandoned()
+    outcome = machine.outcome(now)
+    if outcome is not None:
+        return Decision([*events, outcome], (), abandoned, _STATUS[type(outcome)])
+    if machine.is_stuck:
+        return Decision([*events, BlockedEvent(now, record_of(RunBlocked(_STUCK)))], (), abandoned, Status.BLOCKED)
+    pending = machine.pending
+    if all_steps:
+        todo = [step for step in machine.steps() if step.op not in running and _is_due(step, now)]
+    else:
+        todo = [pending[c.op] for c in commands if isinstance(c, CallStep) and c.op in pending]
+        todo += [pending[f.op] for f in facts if isinstance(f, Attempted) and f.op in pending]
+        todo += [pending[f.op] for f in facts if isinstance(f, Retrying) and f.due <= now and f.op in pending]
+    if not todo and len(running) == sum(gone.op in running for gone in abandoned):
+        return Decision(events, (), abandoned, parked=True, wake=machine.next_wake())
+    return Decision(events, todo, abandoned)
+
+
+def _is_due(pending: Pending, now: datetime) -> bool:
+    return pending.due is None or pending.due <= now
+
+
+def facts_on_time(machine: Machine, now: datetime) -> list[Event]:
+    """Return the facts that are true because it is *now*: timers whose time has come."""
+    return [Fired(now, pending.op) for pending in machine.timers(now)]
+
+
+def facts_after_loss(machine: Machine, steps: Mapping[str, Step[..., Any]], now: datetime) -> list[Event]:
+    """Return what follows for the steps whose worker was lost: another attempt, or the end of attempts."""
+    return [_after_loss(pending, steps, now) for pending in machine.steps() if _is_due(pending, now)]
+
+
+def _after_loss(pending: Pending, steps: Mapping[str, Step[..., Any]], now: datetime) -> Event:
+    name = pending.command.name  # type: ignore[union-attr]
+    options = steps[name].options if name in steps else StepOptions()
+    if options.at_most_once:
+        why = "it is declared at_most_once"
+    elif pending.attempt > max(MIN_INTERRUPTIONS, options.retries or 0):
+        why = f"that was attempt {pending.attempt}"
+    else:
+        return Attempted(now, pending.op, pending.attempt + 1)
+    error = StepInterrupted(f"the worker was lost while it carried out step {name!r}, and it is not tried again: {why}")
+    return Failed(now, pending.op, record_of(error, retryable=False))

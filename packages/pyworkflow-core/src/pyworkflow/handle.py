@@ -1,0 +1,93 @@
+"""What a caller holds of a run."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pyworkflow.durations import seconds
+from pyworkflow.errors import Unsupported
+from pyworkflow.ports import DurableRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyworkflow.definitions import Workflow
+    from pyworkflow.model import Event, Run
+    from pyworkflow.ports import Runtime
+
+R = TypeVar("R")
+
+
+class RunHandle(Generic[R]):
+    """A run, by its id; holding a handle keeps nothing alive, and dropping it stops nothing.
+
+    Attributes:
+        id: The run's id.
+    """
+
+    def __init__(self, run_id: str, runtime: Runtime, workflow: Workflow[..., R] | None) -> None:
+        self.id = run_id
+        self._runtime = runtime
+        self._workflow = workflow
+
+    def __repr__(self) -> str:
+        return f"<run {self.id!r}>"
+
+    async def result(self, timeout: float | str | timedelta | None = None) -> R:  # noqa: ASYNC109 -- part of the public API
+        """Wait for the end of the run and return its result.
+
+        Args:
+            timeout: How long to wait at most; the run goes on when it has passed.
+
+        Raises:
+            TimeoutError: The run has not ended by then.
+            RunCancelled, RunTerminated: It ended without a result.
+            RunBlocked: It cannot go on before somebody has looked at it.
+            Exception: What the workflow raised, as the class it was, if that is loaded in this process.
+        """
+        limit = None if timeout is None else seconds(timeout)
+        try:
+            async with asyncio.timeout(limit) as scope:
+                value = await self._runtime.result(self.id)
+        except TimeoutError:
+            if not scope.expired():
+                raise  # the workflow's own
+            msg = f"run {self.id!r} has not ended within {limit:g} s; it goes on"
+            raise TimeoutError(msg) from None
+        if self._workflow is None:
+            return value  # type: ignore[no-any-return]
+        return self._workflow.signature.decode_result(value)  # type: ignore[no-any-return]
+
+    async def run(self) -> Run:
+        """Return what is known of the run now: its status, workflow, times and length.
+
+        Raises:
+            Unsupported: It is transient, or its runtime keeps no records.
+        """
+        return await recorded(self._runtime).run(self.id)
+
+    async def history(self) -> Sequence[Event]:
+        """Return the events of the run.
+
+        Raises:
+            Unsupported: It is transient, or its runtime keeps no records.
+        """
+        return (await recorded(self._runtime).history(self.id))[1]
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask the run to stop; see `pyworkflow.cancel`."""
+        await self._runtime.cancel(self.id, reason)
+
+
+def recorded(runtime: Runtime) -> DurableRuntime:
+    """Return *runtime* if it records its runs.
+
+    Raises:
+        Unsupported: It does not.
+    """
+    if isinstance(runtime, DurableRuntime):
+        return runtime
+    msg = f"{type(runtime).__name__} keeps no records of its runs; only durable runs can be looked at afterwards"
+    raise Unsupported(msg)

@@ -1,0 +1,216 @@
+"""Just enough of an event loop to run one workflow the same way every time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from random import Random
+from typing import Any, NoReturn, Protocol
+
+from pyworkflow.errors import NotInWorkflow
+
+logger = logging.getLogger(__name__)
+
+# These iterate over sets, so their order differs from run to run and from Python to Python.
+_UNORDERED = {
+    "_wait.<locals>._on_completion": "asyncio.wait() works on a set, so its order changes on replay; use pyworkflow.wait()",
+    "as_completed.<locals>._on_completion": "asyncio.as_completed() works on a set, so its order changes on replay; "
+    "use pyworkflow.as_completed()",
+    "_AsCompletedIterator._handle_completion": "asyncio.as_completed() works on a set, so its order changes on replay; "
+    "use pyworkflow.as_completed()",
+}
+
+# Python 3.11 wraps what wait_for() is given into a task of its own, later versions await it in place.
+_WAIT_FOR = asyncio.wait_for.__code__ if sys.version_info < (3, 12) else None
+
+
+class Lane:
+    """Where in the tree of a workflow's tasks something was asked for; the same on every replay and every Python."""
+
+    __slots__ = ("_chance", "children", "ops", "path")
+
+    def __init__(self, path: tuple[int, ...] = ()) -> None:
+        self.path = path
+        self.ops = 0
+        self.children = 0
+        self._chance: Random | None = None
+
+    def child(self) -> Lane:
+        """Return the lane of the next task started from this one."""
+        self.children += 1
+        return Lane((*self.path, self.children))
+
+    def chance(self, seed: str) -> Random:
+        """Return the lane's own source of random values."""
+        if self._chance is None:
+            self._chance = Random(f"{seed}/{self.path}")  # noqa: S311 -- replayed, not secret
+        return self._chance
+
+
+class WorkflowTask(asyncio.Task[Any]):
+    """A task that knows its lane and refuses to be waited for in random order."""
+
+    lane: Lane
+
+    def add_done_callback(self, fn: Callable[..., Any], /, *, context: Context | None = None) -> None:
+        """As in `asyncio.Task`.
+
+        Raises:
+            NotInWorkflow: It is asyncio.wait() or asyncio.as_completed() that listens.
+        """
+        if refusal := _UNORDERED.get(getattr(fn, "__qualname__", "")):
+            raise NotInWorkflow(refusal)
+        super().add_done_callback(fn, context=context)
+
+
+class TimerOwner(Protocol):
+    """What turns the loop's timers into something durable."""
+
+    def start_timer(self, handle: asyncio.TimerHandle, delay: float) -> None:
+        """Have `ReplayLoop.fire` called with *handle* after *delay* seconds."""
+
+    def stop_timer(self, handle: asyncio.TimerHandle) -> None:
+        """Forget *handle*; it was cancelled."""
+
+
+class ReplayLoop(asyncio.AbstractEventLoop):
+    """Runs what is ready, first in, first out. There is no clock and no I/O: time is what its owner says it is."""
+
+    def __init__(self, owner: TimerOwner) -> None:
+        self._owner = owner
+        self._ready: deque[asyncio.Handle] = deque()
+        self._tasks: set[WorkflowTask] = set()
+        self.root = Lane()
+        self.now = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Be the running loop of this thread for a while, and no task the current one."""
+        outer = asyncio._get_running_loop()
+        task = None if outer is None else asyncio.current_task(outer)
+        if outer is not None and task is not None:
+            asyncio._leave_task(outer, task)
+        asyncio._set_running_loop(self)
+        try:
+            yield
+        finally:
+            asyncio._set_running_loop(outer)
+            if outer is not None and task is not None:
+                asyncio._enter_task(outer, task)
+
+    def run_until_idle(self) -> None:
+        """Run callbacks until none is ready; to be called within `running`."""
+        ready = self._ready
+        while ready:
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def lane(self) -> Lane:
+        """Return the lane of the task that is running, or the root where it is a bare callback that runs."""
+        task = asyncio.current_task(self)
+        return task.lane if isinstance(task, WorkflowTask) else self.root
+
+    def fire(self, handle: asyncio.TimerHandle) -> None:
+        """Make a timer ready whose time has come."""
+        self._ready.append(handle)
+
+    def close(self) -> None:
+        """Unwind every coroutine now, so that garbage collection does not do it at some other time."""
+        with self.running():
+            for task in list(self._tasks):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                try:
+                    task.get_coro().close()  # type: ignore[union-attr]
+                except BaseException:  # noqa: BLE001 -- a user's finally block may raise anything; nobody is there to care
+                    logger.debug("a workflow raised while it was put away", exc_info=True)
+        self._tasks.clear()
+        self._ready.clear()
+
+    # -- what asyncio asks of a loop ---------------------------------------------
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> WorkflowTask:  # type: ignore[override]
+        options.pop("eager_start", None)
+        parent = self.lane()
+        task = WorkflowTask(coro, loop=self, **options)
+        task.lane = parent if _WAIT_FOR and _asked_by_wait_for() else parent.child() if self._tasks else self.root
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(self.now + delay, callback, args, self, context)
+        if delay <= 0:
+            self._ready.append(handle)
+        else:
+            self._owner.start_timer(handle, delay)
+        return handle
+
+    def call_at(
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_later(when - self.now, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        self._owner.stop_timer(handle)
+
+    def time(self) -> float:
+        return self.now
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        logger.debug("%s", context.get("message", "an error in a workflow's loop"), exc_info=context.get("exception"))
+
+    def get_exception_handler(self) -> None:
+        return None
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+
+def _asked_by_wait_for() -> bool:
+    frame = sys._getframe(2)  # ensure_future(), which calls create_task()
+    for _ in range(3):
+        back = frame.f_back
+        if back is None:
+            return False
+        if back.f_code is _WAIT_FOR:
+            return True
+        frame = back
+    return False
+
+
+def _refusing(name: str) -> Callable[..., NoReturn]:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        msg = f"a workflow cannot use the event loop's {name}(): it would not be replayed after a crash; put this into a @step"
+        raise NotInWorkflow(msg)
+
+    return refuse
+
+
+for _name in dir(asyncio.AbstractEventLoop):
+    if not _name.startswith("_") and _name not in vars(ReplayLoop):
+        setattr(ReplayLoop, _name, _refusing(_name))

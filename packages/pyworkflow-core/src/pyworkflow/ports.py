@@ -1,0 +1,349 @@
+"""What a backend has to be, and the hooks by which a plugin offers one.  The docstrings are the contract."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+from attrs import Factory, frozen
+
+from pyworkflow.model import Event, Job, Page, Plain, Run, RunQuery, Status
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+hookspec = pluggy.HookspecMarker("pyworkflow")
+hookimpl = pluggy.HookimplMarker("pyworkflow")
+
+
+class Storage(ABC):
+    """Keeps runs: an append-only history each, and the jobs there are to do.
+
+    One instance serves one process and any event loop of it. All times are aware and in UTC, and come from the caller.
+    Every method but `renew` is a coroutine; every one may raise `StorageError`, after which nothing of the call has
+    been written unless the docstring says otherwise.
+
+    What every storage guarantees: a call that writes is atomic and durable when it returns; histories are numbered
+    from 1 without gaps; a call sees everything that was acknowledged before it, by whatever process.
+    """
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Make the storage ready; create it, or migrate it, where needed. Opening twice does nothing more."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what is under way and let go of files, threads and connections. It can be opened again."""
+
+    @abstractmethod
+    async def create(self, run: Run, events: Sequence[Event], jobs: Sequence[Job]) -> Run | None:
+        """Add *run* with its first *events* and *jobs*, atomically.
+
+        ``run.length`` is the number of *events*. A job with a ``worker`` is created under that worker's lease.
+
+        Returns:
+            None if the run was created; else the run that has this id, or this idempotency key, already, and nothing
+            was written.
+        """
+
+    @abstractmethod
+    async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+        """Return the run, and its events from number *after* + 1 on.
+
+        Raises:
+            RunNotFound: There is no such run.
+            DamagedHistory: What is stored cannot be read: it is damaged, or newer than this version. Only this run
+                is affected.
+        """
+
+    @abstractmethod
+    async def append(  # noqa: PLR0913 -- one atomic act with its conditions
+        self,
+        run_id: str,
+        events: Sequence[Event],
+        jobs: Sequence[Job] = (),
+        *,
+        expected: int | None = None,
+        lease: Job | None = None,
+        finish: bool = False,
+        status: Status | None = None,
+        now: datetime | None = None,
+    ) -> int:
+        """Add *events* to the history, write *jobs* and set *status*, all in one transaction, or nothing at all.
+
+        Args:
+            run_id: Which run.
+            events: Facts and decisions, in order; may be empty.
+            jobs: Jobs to write. The one under whose *lease* this is written is replaced, and its lease ends. Another
+                one that exists becomes due at the earlier of both times and keeps its lease and its epoch; if it is
+                held, its holder learns of it by `renew`. One that does not exist is created, free.
+            expected: The length of history that the events were decided on; None: they are facts, true on any history.
+            lease: The claimed job on whose behalf this is written.
+            finish: Delete the job of *lease*.
+            status: The run's new status. A final one, or ``BLOCKED``, takes all jobs of the run away first (so *jobs*
+                has to be empty), and a final one sets ``ended_at``; ``RUNNING`` clears it.
+            now: The time for ``ended_at``; needed with a final *status*.
+
+        Returns:
+            The length of the history now.
+
+        Raises:
+            RunNotFound: There is no such run.
+            LeaseLost: *lease* is not held any more: its job is gone, or its epoch or worker is another.
+            Conflict: History is not *expected* long.
+            RunEnded: The run is in a final state and no *status* is given.
+        """
+
+    @abstractmethod
+    async def claim(  # noqa: PLR0913 -- one atomic act with its conditions
+        self,
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        *,
+        workflows: Collection[str] | None = None,
+        queues: Collection[str] = ("",),
+    ) -> list[Job]:
+        """Take up to *limit* jobs whose time has come, those due longest first, and hold them until *now* + *lease*.
+
+        A job may be taken if it is free and due at *now* or before, or if the lease of its holder has lapsed. Each
+        claim raises the job's epoch. A worker's lease covers all its jobs and is prolonged by each claim and `renew`.
+
+        Args:
+            worker: Who claims; its own jobs are never returned again.
+            now: The present time.
+            lease: How long the lease lasts from *now*.
+            limit: The most jobs to return.
+            workflows: Only jobs of runs of these workflows; None: of any.
+            queues: Only jobs of these queues.
+
+        Returns:
+            The jobs, with ``worker``, ``epoch``, ``lapsed``, ``recoveries`` and ``length`` filled in.
+        """
+
+    @abstractmethod
+    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[str]:
+        """Prolong the lease of *worker* on all its jobs until *now* + *lease*.
+
+        A plain function that may block and may be called from any thread, so that a busy event loop cannot keep a
+        lease from being renewed. With a *lease* of zero the worker gives everything back: its jobs are free and due.
+
+        Returns:
+            The ids of the runs whose job this worker holds and that others have woken since the last call.
+        """
+
+    @abstractmethod
+    async def due(self) -> datetime | None:
+        """Return the earliest time at which `claim` may find a job, lapsing leases included; None: there is no job."""
+
+    @abstractmethod
+    async def runs(self, query: RunQuery) -> Page:
+        """Return runs, the newest first (by ``created_at``, then id); a cursor stays valid while runs are added.
+
+        Raises:
+            ConfigError: The cursor is not one of this storage.
+        """
+
+    @abstractmethod
+    async def purge(self, before: datetime, statuses: Collection[Status]) -> int:
+        """Delete runs of final *statuses* that ended before *before*, with their histories; return how many."""
+
+
+class RetryPolicy(Protocol):
+    """When to try a failed step again."""
+
+    def delay(self, attempt: int, error: BaseException) -> timedelta | None:
+        """Return the pause after failed attempt number *attempt* (from 1), or None to give up.
+
+        How many attempts there may be is the step's business (``retries=``). The chosen delay is recorded, so chance is
+        welcome here.
+        """
+
+
+class Mode(Enum):
+    """Whether runs are recorded and survive their process."""
+
+    DURABLE = "durable"
+    TRANSIENT = "transient"
+
+
+class Runtime(ABC):
+    """Where runs live: starts them and gives their results.
+
+    A runtime is made by its factory, one for each `App`, and is used on one event loop at a time.
+    """
+
+    @abstractmethod
+    async def start(self, request: StartRequest) -> str:
+        """Start a run and return its id, once it will survive what its mode promises.
+
+        Raises:
+            RunExists: The run id is taken by another run, or the idempotency key by a run of another workflow.
+        """
+
+    @abstractmethod
+    async def call(self, request: StartRequest) -> Plain:
+        """Start a run, wait for its end, and return its encoded result, or raise the error that ended it.
+
+        A transient run may be carried out in the caller's own task, so that cancelling the caller cancels it.
+        """
+
+    @abstractmethod
+    async def result(self, run_id: str) -> Plain:
+        """Wait for the end of a run; return its encoded result, or raise the error that ended it.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunCancelled, RunTerminated, RunBlocked: It ended, or stopped, without a result.
+        """
+
+    @abstractmethod
+    async def cancel(self, run_id: str, reason: str = "") -> None:
+        """Ask a run to stop; its workflow sees `asyncio.CancelledError` at its next await, and may clean up.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunEnded: It has ended already.
+        """
+
+    @abstractmethod
+    async def close(self, grace: float = 0.0) -> None:
+        """Begin nothing more, give running steps *grace* seconds, hand back what is held, let go of everything."""
+
+
+class DurableRuntime(Runtime):
+    """A runtime that records its runs, can say how they are doing, and lets other processes work on them."""
+
+    @abstractmethod
+    async def run(self, run_id: str) -> Run:
+        """Return what is known of a run.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+
+    @abstractmethod
+    async def history(self, run_id: str) -> tuple[Run, list[Event]]:
+        """Return a run and all its events.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+
+    @abstractmethod
+    async def runs(self, query: RunQuery) -> Page:
+        """Return runs, the newest first."""
+
+    @abstractmethod
+    async def purge(self, before: datetime, statuses: Collection[Status]) -> int:
+        """Delete runs that ended before *before* with one of *statuses*; return how many."""
+
+    @abstractmethod
+    async def terminate(self, run_id: str, reason: str = "") -> None:
+        """End a run now; no code of it runs any more.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunEnded: It has ended already.
+        """
+
+    @abstractmethod
+    async def retry(self, run_id: str) -> None:
+        """Let a blocked run go on, or a failed one do once more what failed.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunEnded: It is neither blocked nor failed.
+        """
+
+    @abstractmethod
+    async def work(self) -> None:
+        """Have this process take part in the work, until `close`; returns once it does."""
+
+
+@frozen
+class StartRequest:
+    """A run to start: *workflow* by definition, its encoded arguments, and how to name it."""
+
+    workflow: Any
+    args: Plain
+    kwargs: Plain
+    mode: Mode
+    run_id: str | None = None
+    idempotency_key: str | None = None
+
+
+@frozen
+class RuntimeOffer:
+    """A runtime as a plugin offers it: what it can do is known before its driver is imported.
+
+    Attributes:
+        factory: Called with the `App` and the options of the config string; imports the driver.
+        modes: The modes it has.
+        default: The mode of a workflow that does not say.
+        refusals: What to tell the user who asks for a mode it does not have.
+    """
+
+    factory: Callable[..., Runtime]
+    modes: frozenset[Mode]
+    default: Mode
+    refusals: Mapping[Mode, str] = Factory(dict)
+
+
+# -- hooks ---------------------------------------------------------------------
+
+
+@hookspec
+def pyworkflow_storages() -> Mapping[str, Callable[..., Storage]]:  # type: ignore[empty-body]
+    """Offer storages: name to factory.
+
+    Called when a storage is asked for by a config string. The factory is called with ``place`` (what stands after
+    ``name://``) and the options as keyword arguments; their annotations say how the options are read. Import the
+    driver inside the factory.
+    """
+
+
+@hookspec
+def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:  # type: ignore[empty-body]
+    """Offer runtimes: name to `RuntimeOffer`.
+
+    Called when a runtime is named by a decorator or a setting. Import the driver inside the offer's factory.
+    """
+
+
+@hookspec
+def pyworkflow_retry_policies() -> Mapping[str, Callable[..., RetryPolicy]]:  # type: ignore[empty-body]
+    """Offer retry policies: name to factory, called with the options of the config string as keyword arguments."""
+
+
+@hookspec
+def pyworkflow_settings() -> Mapping[str, type]:  # type: ignore[empty-body]
+    """Offer settings: a prefix to a frozen attrs class whose fields are the keys after the prefix.
+
+    ``{"acme": AcmeSettings}`` lets users say ``configure(acme_url=…)``, ``PYWORKFLOW_ACME_URL`` and ``acme_url`` in
+    ``[tool.pyworkflow]``.
+    """
+
+
+@hookspec
+def pyworkflow_converter(converter: Converter) -> None:
+    """Teach *converter* (cattrs) more types for arguments and results. Called once for each `App`, at its first use."""
+
+
+@hookspec
+def pyworkflow_event(run: Run, event: Event) -> None:
+    """Look at *event*, which is now part of the history of *run*.
+
+    Called in the process that wrote it, after it is durable, in the order of history. Must not block. An exception is
+    logged and changes nothing.
+    """
+
+
+@hookspec
+def pyworkflow_commands(cli: Any) -> None:
+    """Add commands to *cli*, a `click.Group`. Called by the command line when it lacks the command it was given."""

@@ -1,0 +1,184 @@
+"""What a workflow may use besides steps: sleep, time, chance, and waiting for several things in a fixed order."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid as _uuid
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from pyworkflow.context import StepContext, step_context, workflow_context
+from pyworkflow.durations import seconds
+from pyworkflow.errors import WorkflowError
+
+T = TypeVar("T")
+
+
+async def sleep(duration: float | str | timedelta | datetime) -> None:
+    """Sleep; in a durable run the wake time is stored, the sleep survives crashes and costs nothing meanwhile.
+
+    Args:
+        duration: Seconds, ``"1h30m"``, a `timedelta`, or the aware `datetime` to wake at. What is zero, negative or past
+            returns at once. There is no upper bound but the year 9999.
+
+    Raises:
+        ConfigError: *duration* is none of these.
+    """
+    delay, until = _when(duration)
+    context = workflow_context.get()
+    if context is not None and step_context.get() is None:
+        await context.sleep(delay, until)
+    elif until is not None:
+        while (left := (until - datetime.now(UTC)).total_seconds()) > 0:
+            await asyncio.sleep(left)
+    else:
+        await asyncio.sleep(max(0.0, delay or 0.0))
+
+
+def _when(duration: float | str | timedelta | datetime) -> tuple[float | None, datetime | None]:
+    if isinstance(duration, datetime):
+        if duration.tzinfo is None:
+            msg = f"sleep() was given the naive datetime {duration.isoformat()}; say in which time zone, e.g. tzinfo=UTC"
+            raise ValueError(msg)
+        return None, duration.astimezone(UTC)
+    return seconds(duration), None
+
+
+def now() -> datetime:
+    """Return the time, aware, in UTC; in a durable run that of the event the workflow saw last, so replay sees it too."""
+    context = workflow_context.get()
+    return datetime.now(UTC) if context is None else context.now()
+
+
+def random() -> float:
+    """Return a random number from 0 up to, and without, 1; in a durable run the same one on every replay."""
+    return _in_workflow("random").chance().random()
+
+
+def uuid4() -> _uuid.UUID:
+    """Return a random UUID; in a durable run the same one on every replay. Not for secrets."""
+    return _uuid.UUID(int=_in_workflow("uuid4").chance().getrandbits(128), version=4)
+
+
+def _in_workflow(name: str) -> Any:
+    context = workflow_context.get()
+    if context is None:
+        msg = f"pyworkflow.{name}() was called outside a workflow; there the standard library serves"
+        raise WorkflowError(msg)
+    return context
+
+
+def current_step() -> StepContext:
+    """Return the attempt of the step that this code belongs to.
+
+    Raises:
+        WorkflowError: It does not belong to any.
+    """
+    context = step_context.get()
+    if context is None:
+        msg = "current_step() was called outside a step that a workflow called"
+        raise WorkflowError(msg)
+    return context
+
+
+async def wait(
+    aws: Iterable[asyncio.Future[T]], *, timeout: float | None = None, return_when: str = asyncio.ALL_COMPLETED
+) -> tuple[list[asyncio.Future[T]], list[asyncio.Future[T]]]:
+    """Wait for tasks or futures as `asyncio.wait` does, but in a fixed order: returns the done and the pending ones as lists.
+
+    Args:
+        aws: Tasks or futures; their order is kept.
+        timeout: Seconds after which to return what is done by then.
+        return_when: ``FIRST_COMPLETED``, ``FIRST_EXCEPTION`` or ``ALL_COMPLETED``, from `asyncio`.
+
+    Raises:
+        ValueError: There is nothing to wait for, or *return_when* is none of the three.
+        TypeError: Something is a coroutine; make a task of it with `asyncio.create_task`.
+    """
+    futures = list(dict.fromkeys(aws))
+    if any(asyncio.iscoroutine(future) for future in futures):
+        msg = "wait() takes tasks and futures; wrap coroutines by asyncio.create_task()"
+        raise TypeError(msg)
+    if not futures:
+        msg = "wait() was given nothing to wait for"
+        raise ValueError(msg)
+    if return_when not in {asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION, asyncio.ALL_COMPLETED}:
+        msg = f"return_when={return_when!r} is none of FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED"
+        raise ValueError(msg)
+
+    def enough() -> bool:
+        done = [future for future in futures if future.done()]
+        if len(done) == len(futures):
+            return True
+        if return_when == asyncio.FIRST_EXCEPTION:
+            return any(not future.cancelled() and future.exception() is not None for future in done)
+        return return_when == asyncio.FIRST_COMPLETED and bool(done)
+
+    changed = asyncio.Event()
+
+    def notice(_: asyncio.Future[T]) -> None:
+        if enough():
+            changed.set()
+
+    for future in futures:
+        future.add_done_callback(notice)
+    try:
+        if not enough():
+            async with asyncio.timeout(timeout):
+                await changed.wait()
+    except TimeoutError:
+        pass
+    finally:
+        for future in futures:
+            future.remove_done_callback(notice)
+    return [f for f in futures if f.done()], [f for f in futures if not f.done()]
+
+
+class as_completed(Iterator[Awaitable[T]]):  # noqa: N801 -- reads like the asyncio function it stands for
+    """Iterate over awaitables in the order in which they end, as `asyncio.as_completed` does, the same on every replay.
+
+    Works with ``for`` (each item is to be awaited) and with ``async for`` (each item is the ended task).
+
+    Args:
+        aws: Coroutines, tasks or futures; they are started in the order given.
+        timeout: Seconds for all of them; then the next item raises `TimeoutError`.
+    """
+
+    def __init__(self, aws: Iterable[Awaitable[T]], *, timeout: float | None = None) -> None:
+        self._ended: asyncio.Queue[asyncio.Future[T] | None] = asyncio.Queue()
+        tasks = [asyncio.ensure_future(aw) for aw in aws]
+        self._left = len(tasks)
+        for task in tasks:
+            task.add_done_callback(self._ended.put_nowait)
+        loop = asyncio.get_running_loop()
+        self._timer = None if timeout is None else loop.call_later(timeout, self._ended.put_nowait, None)
+
+    def __iter__(self) -> Iterator[Awaitable[T]]:
+        return self
+
+    def __next__(self) -> Awaitable[T]:
+        if not self._left:
+            raise StopIteration
+        self._left -= 1
+        return self._result()
+
+    async def _result(self) -> T:
+        return (await self._next())[0].result()
+
+    async def _next(self) -> tuple[asyncio.Future[T]]:
+        ended = await self._ended.get()
+        if ended is None:
+            self._ended.put_nowait(None)
+            raise TimeoutError
+        if not self._left and self._timer is not None:
+            self._timer.cancel()
+        return (ended,)
+
+    def __aiter__(self) -> AsyncIterator[asyncio.Future[T]]:
+        return self._iterate()
+
+    async def _iterate(self) -> AsyncIterator[asyncio.Future[T]]:
+        while self._left:
+            self._left -= 1
+            yield (await self._next())[0]

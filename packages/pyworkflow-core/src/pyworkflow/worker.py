@@ -1,0 +1,424 @@
+"""Holds runs, carries their steps out, and writes what follows: the shell around the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from pyworkflow.attempts import attempt, next_delay
+from pyworkflow.context import StepContext
+from pyworkflow.errors import Conflict, DamagedHistory, LeaseLost, RunBlocked, RunEnded, RunNotFound, StorageError
+from pyworkflow.execution import MAX_RECOVERIES, Decision, Execution, decide, facts_after_loss, facts_on_time
+from pyworkflow.failures import record_of
+from pyworkflow.history import effective
+from pyworkflow.machine import Machine, Pending
+from pyworkflow.model import (
+    RUN_OP,
+    Attempted,
+    CallStep,
+    Completed,
+    Event,
+    Failed,
+    Job,
+    Retrying,
+    Run,
+    RunRetried,
+    RunStarted,
+    Status,
+)
+from pyworkflow.model import RunBlocked as BlockedEvent
+
+if TYPE_CHECKING:
+    from pyworkflow.clock import Clock
+    from pyworkflow.definitions import Step, Workflow
+    from pyworkflow.ports import RetryPolicy, Storage
+    from pyworkflow.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+_NOT_OURS = (LeaseLost, RunEnded, RunNotFound)
+
+
+@frozen
+class WorkerOptions:
+    """How a worker works; times in seconds.
+
+    Attributes:
+        lease: For how long a worker is believed to live after its last sign of life.
+        sweep: How often it looks for work that nobody told it of.
+        batch: How many jobs it takes at a time.
+        threads: How many sync steps it carries out at once.
+        kept: How many parked workflows stay in memory, so that going on needs no replay.
+    """
+
+    lease: timedelta = timedelta(seconds=10)
+    sweep: timedelta = timedelta(seconds=1)
+    batch: int = 500
+    threads: int = 32
+    kept: int = 1000
+
+
+@define(eq=False)
+class Worker:
+    """Advances runs of one storage on one event loop.
+
+    A run that it holds costs one transaction for each step of a sequence: the result of a step and the request of the
+    next one go into one append, and the same task goes on with it. What is parked costs no task and no timer.
+
+    Args:
+        name: Its id in the storage.
+        settle: Called with a run's id and, if it ended here, the event that ended it.
+        policy: Returns the retry policy and the number of retries of a step.
+        observe: Called with events that are now part of a history.
+    """
+
+    name: str
+    storage: Storage
+    registry: Registry
+    clock: Clock
+    options: WorkerOptions
+    settle: Callable[[str, Event | None], None]
+    policy: Callable[[Step[..., Any]], tuple[RetryPolicy, int]]
+    observe: Callable[[Run, Sequence[Event]], None] | None = None
+    wake_at: Callable[[datetime], None] = lambda _: None
+    draining: bool = False
+    executions: dict[str, Execution] = field(factory=dict, init=False)
+    _kept: OrderedDict[str, tuple[Machine, int]] = field(factory=OrderedDict, init=False)
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
+    _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
+
+    # -- taking runs -----------------------------------------------------------------
+
+    async def begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
+        """Create *run* and work on it at once; return the run that has its id or key already, if there is one."""
+        lease = Job(run.id, RUN_OP, None, workflow.name, worker=self.name, epoch=1)
+        execution = Execution(run.id, workflow, Machine(workflow.body, run.id), lease)
+        now = started.at
+        decision = decide(execution, [started], now)
+        status = decision.status or Status.RUNNING
+        ended = now if status.is_final else None
+        run = Run(run.id, run.workflow, run.created_at, status, len(decision.events), ended, run.idempotency_key)
+        jobs: Sequence[Job] = () if decision.status else (_free(lease, decision.wake) if decision.parked else lease,)
+        existing: Run | None = run
+        try:
+            existing = await self.storage.create(run, decision.events, jobs)
+        finally:
+            if existing is not None:
+                execution.machine.close()
+        if existing is not None:
+            return existing
+        self.executions[run.id] = execution
+        self._dispatch(execution, self._written(execution, decision, len(decision.events)))
+        return None
+
+    def take(self, job: Job) -> None:
+        """Go on with the run of a claimed *job*."""
+        self._spawn(self._resume(job))
+
+    def woken(self, run_id: str) -> None:
+        """Have a look at what others wrote into the history of a run, if it is held here."""
+        execution = self.executions.get(run_id)
+        if execution is not None:
+            execution.stale = True
+            self._spawn(self._continue(execution, []))
+
+    def tick(self, now: datetime) -> datetime | None:
+        """See to the runs held here whose timers or retries are due; return when the next one will be."""
+        earliest: datetime | None = None
+        for execution in list(self.executions.values()):
+            wake = execution.machine.next_wake() if execution.running and not execution.busy else None
+            if wake is not None and wake <= now:
+                self._spawn(self._continue(execution, facts_on_time(execution.machine, now), all_steps=True))
+            elif wake is not None and (earliest is None or wake < earliest):
+                earliest = wake
+        return earliest
+
+    async def drain(self, grace: float) -> None:
+        """Begin no more steps; wait up to *grace* seconds for those that run, then cancel them."""
+        self.draining = True
+        running = {task for execution in self.executions.values() for task in execution.running.values()}
+        if running and grace > 0:
+            await asyncio.wait(running | self._tasks, timeout=grace)
+        left = [task for task in running | self._tasks if not task.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for execution in list(self.executions.values()):
+            self._drop(execution)
+        for machine, _ in self._kept.values():
+            machine.close()
+        self._kept.clear()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _resume(self, job: Job) -> None:
+        now = self.clock.now()
+        workflow = self.registry.workflows[job.workflow]
+        execution = Execution(job.run_id, workflow, Machine(workflow.body, job.run_id), job, job.length)
+        if job.run_id in self.executions:  # our own lease had lapsed and nobody else came
+            self._drop(self.executions[job.run_id])
+        self.executions[job.run_id] = execution
+        try:
+            if job.recoveries > MAX_RECOVERIES:
+                msg = f"its worker was lost {job.recoveries} times: the run may be what kills them"
+                raise RunBlocked(msg)
+            kept = self._kept.pop(job.run_id, None)
+            if kept is None:
+                await self._rebuild(execution)
+            else:
+                execution.machine, execution.length = kept
+                if execution.length != job.length:
+                    await self._catch_up(execution)
+        except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
+            await self._give_up(execution, error)
+            return
+        facts = facts_on_time(execution.machine, now)
+        if job.lapsed:
+            facts += facts_after_loss(execution.machine, self.registry.steps, now)
+        await self._continue(execution, facts, all_steps=True)
+
+    async def _rebuild(self, execution: Execution) -> None:
+        execution.machine.close()
+        run, events = await self._load(execution.run_id, 0)
+        if run.status is not Status.RUNNING:
+            raise RunEnded(run.id)
+        execution.machine = Machine(execution.workflow.body, run.id)
+        execution.length = run.length
+        execution.machine.feed(effective(events))
+        execution.machine.take_abandoned()
+        for op in [op for op in execution.running if op not in execution.machine.pending]:
+            execution.running.pop(op).cancel()
+
+    async def _catch_up(self, execution: Execution) -> None:
+        execution.stale = False
+        run, news = await self._load(execution.run_id, execution.length)
+        if run.status is not Status.RUNNING:
+            raise RunEnded(run.id)
+        if any(isinstance(event, RunRetried) for event in news):
+            await self._rebuild(execution)
+            return
+        execution.machine.feed(news)
+        execution.length = run.length
+
+    async def _load(self, run_id: str, after: int) -> tuple[Run, list[Event]]:
+        pauses = _pauses()
+        while True:
+            try:
+                return await self.storage.load(run_id, after)
+            except DamagedHistory:
+                raise
+            except StorageError as error:
+                logger.warning("run %s cannot be read, trying again: %s", run_id, error)
+                await asyncio.sleep(next(pauses))
+
+    # -- deciding and writing ----------------------------------------------------------
+
+    async def _continue(self, execution: Execution, facts: Sequence[Event], *, all_steps: bool = False) -> None:
+        first = await self._advance(execution, facts, all_steps=all_steps)
+        if first is not None:
+            self._dispatch(execution, [first])
+
+    async def _advance(
+        self, execution: Execution, facts: Sequence[Event], *, all_steps: bool = False
+    ) -> Pending | None:
+        """Write *facts* and what the workflow makes of them; return a step for the caller to go on with."""
+        execution.inbox.extend(facts)
+        if execution.busy or execution.gone:
+            return None
+        execution.busy = True
+        try:
+            while True:
+                if execution.stale:
+                    await self._catch_up(execution)
+                    all_steps = True
+                facts, execution.inbox = execution.inbox, []
+                try:
+                    decision = decide(execution, facts, self.clock.now(), all_steps=all_steps)
+                    length = await self._write(execution, decision)
+                except Conflict:  # told something meanwhile: take it in, and decide again
+                    await self._rebuild(execution)
+                    execution.inbox[:0] = _still_news(execution.machine, facts)
+                    all_steps = True
+                    continue
+                todo = self._written(execution, decision, length)
+                if execution.gone or self.draining:
+                    return None
+                if not execution.inbox and not execution.stale:
+                    self._dispatch(execution, todo[1:])
+                    return todo[0] if todo else None
+                self._dispatch(execution, todo)
+                all_steps = False
+        except _NOT_OURS:
+            self._drop(execution)
+        except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
+            await self._give_up(execution, error)
+        finally:
+            execution.busy = False
+        return None
+
+    async def _write(self, execution: Execution, decision: Decision) -> int:
+        if not decision.events and not decision.parked:
+            return execution.length
+        jobs = [_free(execution.lease, decision.wake)] if decision.parked else []
+        pauses = _pauses()
+        while True:
+            now = self.clock.now()
+            try:
+                return await self.storage.append(
+                    execution.run_id,
+                    decision.events,
+                    jobs,
+                    expected=execution.length,
+                    lease=execution.lease,
+                    finish=decision.status is not None,
+                    status=decision.status,
+                    now=now,
+                )
+            except StorageError as error:  # what was done is not thrown away because the disk is full
+                logger.warning("run %s cannot be written, trying again: %s", execution.run_id, error)
+                await asyncio.sleep(next(pauses))
+
+    def _written(self, execution: Execution, decision: Decision, length: int) -> Sequence[Pending]:
+        """Do what a decision entails once it is durable; return the steps to carry out."""
+        execution.length = length
+        for pending in decision.abandoned:
+            if (task := execution.running.pop(pending.op, None)) is not None:
+                task.cancel()
+        if self.observe is not None and decision.events:
+            status, created = decision.status or Status.RUNNING, execution.machine.started
+            self.observe(Run(execution.run_id, execution.workflow.name, created, status, length), decision.events)
+        if decision.status is not None:
+            self._drop(execution, decision.events[-1])
+        elif decision.parked:
+            self._park(execution, decision.wake)
+        elif (wake := execution.machine.next_wake()) is not None:
+            self.wake_at(wake)
+        return decision.todo
+
+    async def _give_up(self, execution: Execution, error: Exception) -> None:
+        """Block the run, so that somebody looks at it and nothing of it is lost."""
+        if isinstance(error, _NOT_OURS):
+            self._drop(execution)
+            return
+        logger.error("run %s is blocked: %s", execution.run_id, error, extra={"run_id": execution.run_id})
+        now = self.clock.now()
+        event = BlockedEvent(now, record_of(error))
+        try:
+            await self.storage.append(
+                execution.run_id, [event], lease=execution.lease, finish=True, status=Status.BLOCKED, now=now
+            )
+        except (StorageError, *_NOT_OURS) as failure:
+            logger.warning("run %s could not be marked as blocked: %s", execution.run_id, failure)
+        self._drop(execution, event)
+
+    def _drop(self, execution: Execution, end: Event | None = None) -> None:
+        """Let go of a run: it has ended, or somebody else has it now."""
+        execution.gone = True
+        for task in execution.running.values():
+            if task is not asyncio.current_task():
+                task.cancel()
+        execution.running.clear()
+        execution.machine.close()
+        if self.executions.get(execution.run_id) is execution:
+            del self.executions[execution.run_id]
+        self.settle(execution.run_id, end)
+
+    def _park(self, execution: Execution, wake: datetime | None) -> None:
+        execution.gone = True
+        self.executions.pop(execution.run_id, None)
+        self._kept[execution.run_id] = execution.machine, execution.length
+        if len(self._kept) > self.options.kept:
+            _, (machine, _) = self._kept.popitem(last=False)
+            machine.close()
+        if wake is not None:
+            self.wake_at(wake)
+
+    # -- carrying steps out --------------------------------------------------------------
+
+    def _dispatch(self, execution: Execution, steps: Sequence[Pending]) -> None:
+        if self.draining or execution.gone:
+            return
+        for pending in steps:
+            task = asyncio.create_task(self._carry(execution, pending))
+            execution.running[pending.op] = task
+            self._keep(task)
+
+    async def _carry(self, execution: Execution, pending: Pending | None) -> None:
+        task = asyncio.current_task()
+        while pending is not None:
+            execution.running[pending.op] = task  # type: ignore[assignment]
+            try:
+                event = await self._attempt(execution, pending)
+            except RunBlocked as error:
+                await self._give_up(execution, error)
+                return
+            if execution.running.pop(pending.op, None) is not task:
+                return  # nobody waits for it any more
+            pending = await self._advance(execution, [event])
+
+    async def _attempt(self, execution: Execution, pending: Pending) -> Completed | Failed | Retrying:
+        command, op, number = pending.command, pending.op, pending.attempt
+        assert isinstance(command, CallStep)  # noqa: S101 -- tells the type checker
+        step = self.registry.steps.get(command.name)
+        if step is None:
+            msg = f"step {command.name!r} is not known in this process; import the module that declares it"
+            raise RunBlocked(msg)
+        try:
+            args, kwargs = step.signature.decode_call(command.args, command.kwargs)
+            context = StepContext(execution.run_id, step.name, number, f"{execution.run_id}/{op}")
+            value = step.signature.encode_result(await attempt(step, args, kwargs, context, self._pool(step)))
+        except asyncio.CancelledError as cancelled:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            return self._failed(step, op, number, cancelled)
+        except Exception as error:  # noqa: BLE001 -- a step may raise anything
+            return self._failed(step, op, number, error)
+        return Completed(self.clock.now(), op, value)
+
+    def _failed(self, step: Step[..., Any], op: int, number: int, error: BaseException) -> Failed | Retrying:
+        now = self.clock.now()
+        policy, retries = self.policy(step)
+        delay = next_delay(policy, retries, number, error, now)
+        if delay is None:
+            return Failed(now, op, record_of(error, retryable=False))
+        return Retrying(now, op, number, record_of(error), now + timedelta(seconds=delay))
+
+    def _pool(self, step: Step[..., Any]) -> ThreadPoolExecutor | None:
+        if step.is_async:
+            return None
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self.options.threads, "pyworkflow-step")
+        return self._threads
+
+    def _spawn(self, coroutine: Any) -> None:
+        self._keep(asyncio.create_task(coroutine))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _pauses() -> Iterator[float]:
+    pause = 0.05
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 -- jitter
+        pause = min(2 * pause, 5.0)
+
+
+def _free(lease: Job, due: datetime | None) -> Job:
+    return Job(lease.run_id, lease.op, due, lease.workflow, lease.queue)
+
+
+def _still_news(machine: Machine, facts: Sequence[Event]) -> list[Event]:
+    """Return those of *facts* that a rebuilt machine still waits for."""
+    answers = Completed | Failed | Retrying | Attempted
+    kept = [fact for fact in facts if isinstance(fact, answers) and fact.op in machine.pending]
+    return [fact for fact in kept if not isinstance(fact, Retrying | Attempted) or fact.attempt >= machine.pending[fact.op].attempt]
