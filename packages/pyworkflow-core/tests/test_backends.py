@@ -191,12 +191,16 @@ def test_ill_typed_option_is_refused_with_what_there_is(option, needed):
     with pytest.raises(ConfigError) as caught:
         made(f"x://?{option}")
     assert f"storage 'x': option {option.partition('=')[0]!r} is " in str(caught.value)
-    assert f", but has to be {needed}; its options are: flag (true or false); count (a whole number)" in str(caught.value)
+    assert f", but has to be {needed}; its options are: flag (true or false); count (a whole number)" in str(
+        caught.value
+    )
     assert len(str(caught.value)) < 800
 
 
 def test_unknown_option_is_refused_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"storage 'x' has no option 'cuont' \(did you mean 'count'\?\); its options are: "):
+    with pytest.raises(
+        ConfigError, match=r"storage 'x' has no option 'cuont' \(did you mean 'count'\?\); its options are: "
+    ):
         made("x?cuont=1")
 
 
@@ -204,7 +208,9 @@ def test_missing_option_is_named():
     def factory(*, region: str) -> str:
         return region
 
-    with pytest.raises(ConfigError, match=r"storage 'x' needs the option 'region'; its options are: region \(text, required\)"):
+    with pytest.raises(
+        ConfigError, match=r"storage 'x' needs the option 'region'; its options are: region \(text, required\)"
+    ):
         made("x", factory)
 
 
@@ -263,7 +269,9 @@ def test_missing_driver_is_said():
     def factory() -> None:
         import no_such_driver  # noqa: F401, PLC0415 -- as a plugin's factory does
 
-    with pytest.raises(ConfigError, match="storage 'x' cannot be used, .* not installed: No module named 'no_such_driver'"):
+    with pytest.raises(
+        ConfigError, match=r"storage 'x' cannot be used, .* not installed: No module named 'no_such_driver'"
+    ):
         made("x", factory)
 
 
@@ -272,7 +280,7 @@ def test_refusal_of_the_factory_names_the_backend():
         msg = f"{size} is odd"
         raise ValueError(msg)
 
-    with pytest.raises(ConfigError, match="^storage 'x': 3 is odd$") as caught:
+    with pytest.raises(ConfigError, match=r"^storage 'x': 3 is odd$") as caught:
         made("x?size=3", factory)
     assert isinstance(caught.value.__cause__, ValueError)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from datetime import timedelta
 
@@ -129,10 +130,8 @@ def test_duration_is_written_in_two_units(duration, expected):
 
 @given(st.text() | st.text("0123456789.+-PTWDHMSwdhms uµ", max_size=12))
 def test_any_text_is_a_duration_or_a_config_error(value):
-    try:
+    with contextlib.suppress(ConfigError):
         assert math.isfinite(seconds(value))
-    except ConfigError:
-        pass
 
 
 @given(st.timedeltas(timedelta(0), timedelta(days=10_000)))

@@ -12,14 +12,11 @@ import pytest
 from attrs import frozen
 from cattrs import Converter
 
-from pyworkflow.builtins import pyworkflow_retry_policies
 from pyworkflow.errors import BackendNotFound, ConfigError, PluginConflict
 from pyworkflow.kinds import RETRY_POLICY, RUNTIME
 from pyworkflow.plugins import Plugins
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
 from pyworkflow.retries import Fixed
-
-FIXED = ("fixed", lambda: Fixed("9s"))
 
 
 class Installed:
@@ -97,7 +94,7 @@ def test_memory_storage_is_built_in():
 def test_installed_plugin_is_loaded_once_and_only_for_a_name_that_is_not_built_in(installed):
     installed.add("acme", offering("retry_policies", acme=Fixed))
     plugins = Plugins({})
-    assert plugins.retry_policy("fixed") is pyworkflow_retry_policies()["fixed"] or plugins.retry_policy("fixed")
+    assert plugins.make(RETRY_POLICY, "fixed?delay=2s") == Fixed("2s")
     assert installed.loaded == []
     assert plugins.retry_policy("acme") is Fixed
     assert plugins.make(RETRY_POLICY, "acme?delay=2s") == Fixed("2s")
@@ -141,7 +138,9 @@ def test_known_backend_that_is_not_installed_names_its_package(installed, kind, 
 
 def test_package_that_is_installed_is_not_to_be_installed_again(installed):
     installed.add("aws", dist="pyworkflow-aws", version="0.0.9")
-    with pytest.raises(BackendNotFound, match=r"'pyworkflow-aws', but pyworkflow-aws 0\.0\.9, which is installed, does not"):
+    with pytest.raises(
+        BackendNotFound, match=r"'pyworkflow-aws', but pyworkflow-aws 0\.0\.9, which is installed, does not"
+    ):
         Plugins({}).storage("dynamodb")
 
 
@@ -186,7 +185,10 @@ def test_plugin_that_offers_a_built_in_name_conflicts_once_it_is_loaded(installe
 
 
 def misspelt():
-    return implementing(storage=dict)
+    def impl():
+        return {"acme": dict}
+
+    return implementing(storage=impl)
 
 
 def wrong_arguments():
@@ -264,9 +266,13 @@ def test_foreign_package_of_our_name_is_told(installed, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "distributions", lambda name: found[name])
     with pytest.raises(BackendNotFound) as caught:
         Plugins({}).storage("unknown")
-    assert "the distribution pyworkflow 0.0.2 is another project that installs a package 'pyworkflow'" in str(caught.value)
+    assert "the distribution pyworkflow 0.0.2 is another project that installs a package 'pyworkflow'" in str(
+        caught.value
+    )
     assert "uninstall it (pip uninstall pyworkflow-engine), then install pyworkflow-core again" in str(caught.value)
-    found.update({"pyworkflow": [dist("pyworkflow", "0.1.0", "pyworkflow-0.1.0.dist-info/RECORD")], "pyworkflow-engine": []})
+    found.update(
+        {"pyworkflow": [dist("pyworkflow", "0.1.0", "pyworkflow-0.1.0.dist-info/RECORD")], "pyworkflow-engine": []}
+    )
     assert Plugins({}).troubles() == []
 
 
@@ -310,9 +316,11 @@ def test_two_objects_of_a_class_are_two_plugins():
 
 def test_plugin_that_is_named_has_to_exist(installed):
     installed.add("acme")
-    with pytest.raises(ConfigError, match=r"there is no plugin 'acne' \(did you mean 'acme'\?\): neither is one installed"):
+    with pytest.raises(
+        ConfigError, match=r"there is no plugin 'acne' \(did you mean 'acme'\?\): neither is one installed"
+    ):
         Plugins({}).load(["acne"])
-    with pytest.raises(ConfigError, match="there is no plugin 'no_such.module': neither"):
+    with pytest.raises(ConfigError, match=r"there is no plugin 'no_such\.module': neither"):
         Plugins({}).load(["no_such.module"])
 
 
@@ -322,11 +330,13 @@ def test_plugin_that_is_named_has_to_work(installed, monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match="plugin 'acme' could not be loaded: ImportError: no driver") as caught:
         Plugins({}).load(["acme"])
     assert caught.value.__cause__ is error
-    with pytest.raises(ConfigError, match="plugin 'bad' could not be loaded: .* is not a hook"):
+    with pytest.raises(ConfigError, match=r"plugin 'bad' could not be loaded: .* is not a hook"):
         Plugins({}).load([SimpleNamespace(__name__="bad", **misspelt())])
     (tmp_path / "broken_hooks.py").write_text("import no_such_driver", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match="plugin 'broken_hooks' could not be loaded: .*No module named 'no_such_driver'"):
+    with pytest.raises(
+        ConfigError, match=r"plugin 'broken_hooks' could not be loaded: .*No module named 'no_such_driver'"
+    ):
         Plugins({}).load(["broken_hooks"])
 
 
@@ -343,7 +353,7 @@ def test_entry_points_of_one_name_are_told_apart_by_distribution(installed):
     installed.add("acme", offering("storages", two=dict), dist="acme-b")
     plugins = Plugins({"PYWORKFLOW_BLOCK_PLUGINS": "acme@acme-a"})
     assert plugins.storage("two") is dict
-    with pytest.raises(BackendNotFound, match="blocked by .*: acme@acme-a"):
+    with pytest.raises(BackendNotFound, match=r"blocked by .*: acme@acme-a"):
         plugins.storage("one")
 
 
@@ -442,7 +452,9 @@ def test_settings_prefix_of_two_plugins_is_a_conflict(installed):
 
 def test_report_says_what_each_plugin_offers_or_why_it_does_not(installed):
     runtime = RuntimeOffer(dict, frozenset({Mode.DURABLE}), Mode.DURABLE)
-    installed.add("acme", {**offering("storages", acme=dict), **offering("runtimes", acme_fast=runtime)}, dist="acme", version="2")
+    installed.add(
+        "acme", {**offering("storages", acme=dict), **offering("runtimes", acme_fast=runtime)}, dist="acme", version="2"
+    )
     installed.add("bad", error=ImportError("no driver"))
     installed.add("blocked", dist="blocked-dist")
     installed.add("double", offering("storages", acme=list))

@@ -100,7 +100,10 @@ def test_policy_is_made_from_its_config_string(text, policy):
 @pytest.mark.parametrize(
     "text,message",
     [
-        ("fixed?dely=5s", r"'fixed' has no option 'dely' \(did you mean 'delay'\?\); its options are: delay \(a duration"),
+        (
+            "fixed?dely=5s",
+            r"'fixed' has no option 'dely' \(did you mean 'delay'\?\); its options are: delay \(a duration",
+        ),
         ("fixed?delay=soon", r"'fixed': option 'delay' is 'soon', but has to be a duration .*; its options are: delay"),
         ("fixed?delay=-1s", r"'fixed': the delay -1s .* is negative"),
         ("fixed://place", r"'fixed' takes no place, but 'fixed://place' gives it 'place'"),
@@ -119,5 +122,5 @@ def test_wrong_option_is_refused_by_name(text, message):
 
 
 def test_wrong_jitter_of_an_instance_is_refused():
-    with pytest.raises(ConfigError, match="the jitter 'half' .* has to be 'full' or 'none'"):
+    with pytest.raises(ConfigError, match=r"the jitter 'half' .* has to be 'full' or 'none'"):
         Exponential(jitter="half")

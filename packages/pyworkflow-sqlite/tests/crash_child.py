@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 
 from pyworkflow import App, current_step, sleep, step, workflow
@@ -41,12 +42,12 @@ def die_at(number: int, when: str) -> None:
     """Kill this process right before or right after its commit *number*."""
     commit, count = Database._commit, 0
 
-    def counted(self: Database) -> None:
+    def counted(self: Database, connection: sqlite3.Connection) -> None:
         nonlocal count
         count += 1
         if (count, when) == (number, "before"):
             os.kill(os.getpid(), signal.SIGKILL)
-        commit(self)
+        commit(self, connection)
         if (count, when) == (number, "after"):
             os.kill(os.getpid(), signal.SIGKILL)
         print(f"commit {count}", flush=True)

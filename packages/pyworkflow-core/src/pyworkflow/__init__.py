@@ -1,5 +1,7 @@
 """Durable workflows as plain async Python."""
 
+from typing import TYPE_CHECKING, Any
+
 from pyworkflow.api import (
     cancel,
     configure,
@@ -12,12 +14,14 @@ from pyworkflow.api import (
     terminate,
     worker,
 )
-from pyworkflow.app import App
 from pyworkflow.decorators import step, workflow
 from pyworkflow.errors import FatalError, RetryableError, WorkflowError
-from pyworkflow.handle import RunHandle
-from pyworkflow.model import Status
 from pyworkflow.primitives import as_completed, current_step, now, random, sleep, uuid4, wait
+
+if TYPE_CHECKING:
+    from pyworkflow.app import App
+    from pyworkflow.handle import RunHandle
+    from pyworkflow.model import Status
 
 __version__ = "0.1.0"
 
@@ -48,3 +52,15 @@ __all__ = [
     "worker",
     "workflow",
 ]
+
+_LATER = {"App": "pyworkflow.app", "RunHandle": "pyworkflow.handle", "Status": "pyworkflow.model"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what runs workflows once it is asked for: declaring them needs little."""
+    if name not in _LATER:
+        msg = f"module 'pyworkflow' has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    return getattr(import_module(_LATER[name]), name)

@@ -6,16 +6,24 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from pyworkflow.app import default_app
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import WorkflowError
-from pyworkflow.handle import RunHandle
-from pyworkflow.model import Event, Page, RunQuery, Status
+
+if TYPE_CHECKING:
+    from pyworkflow.app import App
+    from pyworkflow.handle import RunHandle
+    from pyworkflow.model import Event, Page, Status
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _app() -> App:
+    from pyworkflow.app import default_app  # importing the package is cheap; what runs workflows comes with the first one
+
+    return default_app()
 
 
 def configure(**settings: Any) -> None:
@@ -30,7 +38,7 @@ def configure(**settings: Any) -> None:
     Raises:
         ConfigError: A setting is unknown, or its value makes no sense; the message names it and what is known.
     """
-    default_app().configure(**settings)
+    _app().configure(**settings)
 
 
 async def start(
@@ -54,7 +62,7 @@ async def start(
         Unstorable: An argument cannot be stored.
         TypeError: The arguments do not fit the workflow.
     """
-    return await default_app().start(workflow, args, kwargs, run_id=run_id, idempotency_key=idempotency_key)
+    return await _app().start(workflow, args, kwargs, run_id=run_id, idempotency_key=idempotency_key)
 
 
 def run(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -73,7 +81,7 @@ def run(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 async def _run(workflow: Workflow[..., R], args: Sequence[Any], kwargs: dict[str, Any]) -> R:
-    app = default_app()
+    app = _app()
     try:
         return await app.call(workflow, args, kwargs)
     finally:
@@ -86,7 +94,9 @@ async def get_run(run_id: str, *, runtime: str | None = None) -> RunHandle[Any]:
     Raises:
         RunNotFound: There is no such run.
     """
-    app = default_app()
+    from pyworkflow.handle import RunHandle
+
+    app = _app()
     keeper = app.recorded(runtime)
     run = await keeper.run(run_id)
     return RunHandle(run_id, keeper, app.registry.workflows.get(run.workflow))
@@ -102,8 +112,10 @@ async def list_runs(  # noqa: PLR0913 -- one keyword for each filter
     cursor: str | None = None,
 ) -> Page:
     """Return durable runs, the newest first, in pages: ``runs``, and the ``cursor`` for the next page."""
+    from pyworkflow.model import RunQuery, Status
+
     wanted = Status(status) if isinstance(status, str) else status
-    return await default_app().runs(RunQuery(wanted, workflow, created_after, created_before, limit, cursor))
+    return await _app().runs(RunQuery(wanted, workflow, created_after, created_before, limit, cursor))
 
 
 async def history(run_id: str) -> Sequence[Event]:
@@ -112,7 +124,7 @@ async def history(run_id: str) -> Sequence[Event]:
     Raises:
         RunNotFound: There is no such run.
     """
-    return (await default_app().recorded().history(run_id))[1]
+    return (await _app().recorded().history(run_id))[1]
 
 
 async def cancel(run_id: str, reason: str = "") -> None:
@@ -122,7 +134,7 @@ async def cancel(run_id: str, reason: str = "") -> None:
         RunNotFound: There is no such run.
         RunEnded: It has ended already.
     """
-    await default_app().runtime().cancel(run_id, reason)
+    await _app().runtime().cancel(run_id, reason)
 
 
 async def terminate(run_id: str, reason: str = "") -> None:
@@ -132,7 +144,7 @@ async def terminate(run_id: str, reason: str = "") -> None:
         RunNotFound: There is no such run.
         RunEnded: It has ended already.
     """
-    await default_app().recorded().terminate(run_id, reason)
+    await _app().recorded().terminate(run_id, reason)
 
 
 async def retry_run(run_id: str) -> None:
@@ -142,7 +154,7 @@ async def retry_run(run_id: str) -> None:
         RunNotFound: There is no such run.
         RunEnded: It is neither blocked nor failed.
     """
-    await default_app().recorded().retry(run_id)
+    await _app().recorded().retry(run_id)
 
 
 def worker(*, runtime: str | None = None, grace: float = 10.0) -> AbstractAsyncContextManager[None]:
@@ -152,4 +164,4 @@ def worker(*, runtime: str | None = None, grace: float = 10.0) -> AbstractAsyncC
         runtime: Of which runtime; by default the default one.
         grace: Seconds that running steps get to end in when the context is left.
     """
-    return default_app().worker(runtime=runtime, grace=grace)
+    return _app().worker(runtime=runtime, grace=grace)

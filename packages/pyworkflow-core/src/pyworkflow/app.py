@@ -9,7 +9,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pyworkflow.backends import Spec, build
 from pyworkflow.clock import SystemClock
 from pyworkflow.codec import Codec
 from pyworkflow.config import resolve
@@ -17,6 +16,7 @@ from pyworkflow.definitions import Workflow
 from pyworkflow.errors import DefinitionError
 from pyworkflow.handle import RunHandle, recorded
 from pyworkflow.ids import checked_id
+from pyworkflow.kinds import RETRY_POLICY, RUNTIME, STORAGE
 from pyworkflow.plugins import Plugins
 from pyworkflow.ports import Mode, RuntimeOffer, StartRequest, Storage
 from pyworkflow.registry import default_registry
@@ -99,8 +99,7 @@ class App:
             if isinstance(chosen, Storage):
                 self._storage = chosen
             else:
-                spec = Spec.parse(chosen)
-                self._storage = build(self.plugins.storage(spec.name), spec, "storage")
+                self._storage = self.plugins.make(STORAGE, chosen)
         return self._storage
 
     async def open_storage(self) -> Storage:
@@ -116,9 +115,7 @@ class App:
         text = name or self.settings.default_runtime
         if text not in self._runtimes:
             self._prepare()
-            spec = Spec.parse(text)
-            offer = self.plugins.runtime(spec.name)
-            self._runtimes[text] = build(offer.factory, spec, "runtime", app=self)
+            self._runtimes[text] = self.plugins.make(RUNTIME, text, app=self)
         return self._runtimes[text]
 
     def recorded(self, runtime: str | None = None) -> DurableRuntime:
@@ -136,8 +133,7 @@ class App:
             chosen = settings.default_retry
         policy = self._policies.get(chosen) if isinstance(chosen, str) else chosen
         if policy is None:
-            spec = Spec.parse(chosen)
-            policy = self._policies[chosen] = build(self.plugins.retry_policy(spec.name), spec, "retry policy")
+            policy = self._policies[chosen] = self.plugins.make(RETRY_POLICY, chosen)
         return policy, settings.default_retries if step.options.retries is None else step.options.retries
 
     def observer(self) -> Callable[[Run, Sequence[Event]], None] | None:
@@ -189,7 +185,7 @@ class App:
             raise DefinitionError(msg)
         self._prepare()
         name = workflow.runtime or self.settings.default_runtime
-        offer = self.plugins.runtime(Spec.parse(name).name)
+        offer = self.plugins.runtime(name)
         mode = settle_mode(offer, name, durable=workflow.durable, default_durable=self.settings.default_durable)
         plain_args, plain_kwargs = workflow.signature.encode_call(tuple(args), kwargs)
         if run_id is not None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from pyworkflow.definitions import Step, StepOptions, Workflow
-from pyworkflow.durations import seconds
+from pyworkflow.durations import Duration, delta, seconds
 from pyworkflow.errors import BackendNotFound, ConfigError, DefinitionError
 from pyworkflow.registry import default_registry
-from pyworkflow.retries import Fixed
 
 if TYPE_CHECKING:
     from pyworkflow.ports import RetryPolicy
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Duration = float | str | timedelta
 
 
 @overload
@@ -79,7 +76,7 @@ def step(  # noqa: PLR0913 -- one keyword for each option
     if limit is not None and limit <= 0:
         msg = f"timeout={timeout!r} of a step: give more than zero"
         raise ConfigError(msg)
-    retry = retry_policy if retry_delay is None else Fixed(timedelta(seconds=seconds(retry_delay)))
+    retry = retry_policy if retry_delay is None else _fixed(retry_delay)
     options = StepOptions(retries, retry, limit, at_most_once, queue)
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:
@@ -126,6 +123,12 @@ def workflow(
         return Workflow(function, name, default_registry, runtime, durable)
 
     return decorate if function is None else decorate(function)
+
+
+def _fixed(delay: Duration) -> RetryPolicy:
+    from pyworkflow.retries import Fixed
+
+    return Fixed(delta(delay))
 
 
 def _check_mode(runtime: str, *, durable: bool) -> None:

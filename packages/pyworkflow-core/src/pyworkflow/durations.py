@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from datetime import timedelta
@@ -25,16 +26,6 @@ _WORDS = {
     "ms": "milliseconds?|ms",
     "us": "microseconds?|us|µs",
 }
-# Each unit at most once and the longest first: "30m1h" and "1h1h" are more likely slips than wishes.
-_UNITS = re.compile(
-    "([+-]?) *" + "".join(rf"(?:(?P<{unit}>{_NUMBER}) *(?:{words})(?![a-zµ]) *)?" for unit, words in _WORDS.items())
-)
-# Without years and months, which are not of one length.
-_ISO = re.compile(
-    rf"([+-]?)P(?:(?P<w>{_NUMBER})W)?(?:(?P<d>{_NUMBER})D)?"
-    rf"(?:T(?:(?P<h>{_NUMBER})H)?(?:(?P<m>{_NUMBER})M)?(?:(?P<s>{_NUMBER})S)?)?"
-)
-_PLAIN = re.compile(rf"[+-]?(?:{_NUMBER})")
 _LIMIT = timedelta.max.total_seconds()
 
 
@@ -86,13 +77,28 @@ def _finite(value: float) -> float | None:
     return result if math.isfinite(result) else None
 
 
+@functools.cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Return the patterns of a number, of units, and of ISO 8601; compiled on first use, as that takes a while."""
+    units = (rf"(?:(?P<{unit}>{_NUMBER}) *(?:{words})(?![a-zµ]) *)?" for unit, words in _WORDS.items())
+    days, hours = ("".join(rf"(?:(?P<{unit.lower()}>{_NUMBER}){unit})?" for unit in part) for part in ("WD", "HMS"))
+    return (
+        re.compile(rf"[+-]?(?:{_NUMBER})"),
+        # Each unit at most once and the longest first: "30m1h" and "1h1h" are more likely slips than wishes.
+        re.compile("([+-]?) *" + "".join(units)),
+        # Without years and months, which are not of one length.
+        re.compile(rf"([+-]?)P{days}(?:T{hours})?"),
+    )
+
+
 def _parsed(text: str) -> float | None:
-    if _PLAIN.fullmatch(text):
+    number, units, iso = _patterns()
+    if number.fullmatch(text):
         return _finite(float(text))
-    match = _UNITS.fullmatch(text) or _ISO.fullmatch(text)
+    match = units.fullmatch(text) or iso.fullmatch(text)
     if match is None:
         return None
-    parts = [float(number) * _SECONDS[unit] for unit, number in match.groupdict().items() if number]
+    parts = [float(count) * _SECONDS[unit] for unit, count in match.groupdict().items() if count]
     if not parts or text.endswith("T"):
         return None
     return _finite(-math.fsum(parts) if match[1] == "-" else math.fsum(parts))

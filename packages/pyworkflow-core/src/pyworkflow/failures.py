@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import suppress
 from inspect import getattr_static
 from types import MemberDescriptorType
 from typing import Any, cast
@@ -60,7 +61,7 @@ class _Shown:
 
 def record_of(error: BaseException, *, retryable: bool = True) -> ErrorRecord:
     """Return what there is to keep of *error*, its causes and the members of a group included. Never raises."""
-    return _Recording().record(error, retryable, ())
+    return _Recording().record(error, (), retryable=retryable)
 
 
 @define
@@ -70,7 +71,7 @@ class _Recording:
     errors: int = _MAX_ERRORS
     room: int = _MAX_ROOM
 
-    def record(self, error: BaseException, retryable: bool, above: tuple[BaseException, ...]) -> ErrorRecord:
+    def record(self, error: BaseException, above: tuple[BaseException, ...], *, retryable: bool) -> ErrorRecord:
         if isinstance(error, StepFailed) and isinstance(error.__dict__.get("record"), ErrorRecord):
             return evolve(cast("ErrorRecord", error.record), retryable=retryable)
         above = (*above, error)
@@ -94,7 +95,7 @@ class _Recording:
         if error is None or not self.errors or len(above) > _MAX_DEPTH or any(error is one for one in above):
             return None
         self.errors -= 1
-        return self.record(error, True, above)
+        return self.record(error, above, retryable=True)
 
     def _fitting(self, plain: Any) -> Any:
         size = len(plain) if isinstance(plain, str) else len(repr(plain))
@@ -112,6 +113,8 @@ def _text(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception as broken:  # noqa: BLE001 -- a user's __str__ may raise anything
+        if type(error).__str__ is BaseException.__str__:  # one of its args is at fault
+            return _head(str(Exception(*(_Shown(_call(repr, arg), _call(str, arg)) for arg in error.args))))
         return f"<{type(error).__qualname__} whose str() raises {type(broken).__qualname__}>"
     return _head(text)
 
@@ -150,7 +153,7 @@ def _state(error: BaseException) -> dict[str, Any]:
     notes = [note for note in _notes(error) if not note.startswith(_NOTE)]
     state = {}
     for name, value in values.items():
-        if value is None and name not in error.__dict__ or _is_dunder(name):
+        if (value is None and name not in error.__dict__) or _is_dunder(name):
             continue
         try:
             state[name] = _encode(value)
@@ -166,7 +169,7 @@ def _notes(error: BaseException) -> list[str]:
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, (list, tuple)) else []
 
 
-def _is_dunder(name: str) -> bool:
+def _is_dunder(name: Any) -> bool:
     return not isinstance(name, str) or (name.startswith("__") and name.endswith("__"))
 
 
@@ -195,10 +198,8 @@ def _rebuild(record: ErrorRecord, depth: int) -> Exception:
         # Past a class's own __setattr__, which a frozen one has.
         object.__setattr__(error, "__cause__", _rebuild(record.cause, depth - 1))
     if record.traceback:
-        try:
+        with suppress(Exception):  # a frozen class takes no notes
             error.add_note(_NOTE + record.traceback)
-        except Exception:  # noqa: BLE001, S110 -- a frozen class takes none, and goes without
-            pass
     return error
 
 

@@ -13,6 +13,7 @@ _OPTION = re.compile(rf"([^?&=\s]*(?:{_WORDS})[^?&=\s]*=)[^&]*", re.IGNORECASE)
 # Up to the last @: a password with an unescaped @ or / in it has to vanish whole.
 _PASSWORD = re.compile(r"(://[^:/?@\s]*):([^\n]*)@")
 _LONGEST = 80
+_LOOKED_AT = 4000  # the patterns are slow on long text
 
 
 def is_secret(name: str) -> bool:
@@ -37,5 +38,5 @@ def shown(value: object, name: str = "") -> str:
     """Return *value* as an error or a repr may show it: masked if *name* says that it is a secret, and not too long."""
     if is_secret(name):
         return MASK
-    result = masked(repr(value))
+    result = masked(repr(value)[:_LOOKED_AT])
     return result if len(result) <= _LONGEST else result[: _LONGEST - 3] + "..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from inspect import Parameter
 from types import SimpleNamespace
 from typing import Any, cast
@@ -205,10 +206,8 @@ def _named(made: _Compiled, name: str) -> _Slot:
 
 def _hints(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the annotations of *function*, and why some of them, which are left out, cannot be resolved."""
-    try:
+    with suppress(Exception):  # an annotation can be any expression; if one fails, look at each alone
         return typing.get_type_hints(function, include_extras=True), {}
-    except Exception:  # noqa: BLE001 -- an annotation can be any expression: look at each alone
-        pass
     hints, unresolved = {}, {}
     inner = inspect.unwrap(function)
     for name, annotation in inner.__annotations__.items():

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
-from pyworkflow.refusals import Refused, TooLarge, describe
+from pyworkflow.codec.refusals import Refused, TooLarge, describe
 
 UNION = "~union"
 """The tag of a member of a union. Only annotations give it a meaning, so it is passed on like an ordinary dict."""
@@ -54,13 +54,15 @@ class Walks:
 
 def walks(*, allow_nan: bool, max_bytes: int, max_depth: int) -> Walks:
     """Return the walks for these limits (see `Codec`)."""
-    return Walks(_writer(allow_nan, max_bytes, max_depth), _reader(max(max_depth, _READ_DEPTH)))
+    return Walks(
+        _writer(allow_nan=allow_nan, max_bytes=max_bytes, max_depth=max_depth), _reader(max(max_depth, _READ_DEPTH))
+    )
 
 
 # -- writing -----------------------------------------------------------------------
 
 
-def _writer(allow_nan: bool, max_bytes: int, max_depth: int) -> Callable[[Any], Any]:  # noqa: C901, PLR0915 -- one closure, for speed
+def _writer(*, allow_nan: bool, max_bytes: int, max_depth: int) -> Callable[[Any], Any]:  # noqa: C901, PLR0915 -- one closure, for speed
     def spend(spent: Spent, size: int) -> None:
         spent[0] += size
         if spent[0] > max_bytes:
@@ -115,7 +117,7 @@ def _writer(allow_nan: bool, max_bytes: int, max_depth: int) -> Callable[[Any], 
         try:
             for key, item in value.items():
                 if type(key) is not str:
-                    return write_pairs(value, depth, spent)
+                    break
                 kind = type(item)
                 if kind is str and len(item) < _SHORT:
                     size += len(item)
@@ -125,11 +127,13 @@ def _writer(allow_nan: bool, max_bytes: int, max_depth: int) -> Callable[[Any], 
                 else:
                     out[key] = write(item, below, spent)
                 size += len(key)
+            else:
+                spend(spent, size + 6 * len(out))
+                return out
         except Refused as refused:
             refused.within(key)
             raise
-        spend(spent, size + 6 * len(out))
-        return out
+        return write_pairs(value, depth, spent)
 
     def write_pairs(value: dict[Any, Any], depth: int, spent: Spent) -> Any:
         pairs = []
@@ -263,14 +267,14 @@ def contains_itself(value: Any) -> bool:
 # -- reading -----------------------------------------------------------------------
 
 
-def _reader(max_depth: int) -> Callable[[Any], Any]:
+def _reader(max_depth: int) -> Callable[[Any], Any]:  # noqa: C901 -- one closure, for speed
     def read_items(plain: Any, depth: int) -> list[Any]:
         if not depth:
             raise Refused(f"what is nested deeper than {max_depth} levels is not read")
         out: list[Any] = []
         try:
             for item in plain:
-                out.append(item if type(item) is str or type(item) is int else read(item, depth - 1))
+                out.append(item if type(item) is str or type(item) is int else read(item, depth - 1))  # noqa: PERF401 -- its length tells where
         except Refused as refused:
             refused.within(len(out))
             raise

@@ -1,9 +1,4 @@
-"""The codec: arguments and results as JSON values and back, by their annotations.
-
-It works in two steps. By annotation, attrs classes, dataclasses, enums and the like become dicts, lists and scalars
-(`converters`); whatever else is not JSON gets a tag (`tags`). Without an annotation, or under `Any`, only the second
-step is taken, and a value of a class that needs its annotation is refused.
-"""
+"""The `Codec`: both steps together, compiled for each annotation."""
 
 from __future__ import annotations
 
@@ -14,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, field
 
+from pyworkflow.codec.refusals import Refused, TooLarge, name_of
+from pyworkflow.codec.tags import Walks, contains_itself, walks
 from pyworkflow.errors import PayloadTooLarge, Unstorable
 from pyworkflow.model import Plain
-from pyworkflow.refusals import Refused, TooLarge, mismatch, name_of
-from pyworkflow.tags import Walks, contains_itself, walks
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -48,7 +43,8 @@ class Codec:
     @cached_property
     def converter(self) -> Converter:
         """The cattrs converter. Register hooks before the codec is used; each gives what the codec can store."""
-        from pyworkflow.converters import strict_converter  # cattrs takes its time to import, and many need none
+        # cattrs takes its time to import, and many need none
+        from pyworkflow.codec.converters import strict_converter  # noqa: PLC0415
 
         return strict_converter()
 
@@ -61,14 +57,14 @@ class Codec:
 
         It raises `Unstorable` (`PayloadTooLarge`), with the path to what cannot be stored.
         """
-        return _compiled(self._encoders, annotation, self._make_encoder)
+        return cast("Encoder", _compiled(self._encoders, annotation, self._make_encoder))
 
     def decoder(self, annotation: Any = Any) -> Decoder:
         """Return the function that turns JSON values into values of type *annotation*.
 
         It raises `Unstorable`, with the path to what does not fit.
         """
-        return _compiled(self._decoders, annotation, self._make_decoder)
+        return cast("Decoder", _compiled(self._decoders, annotation, self._make_decoder))
 
     # -- out -----------------------------------------------------------------------------
 
@@ -94,7 +90,7 @@ class Codec:
     def _guarded(self, encode: Callable[[Any], Any]) -> Encoder:
         def guarded(value: Any) -> Plain:
             try:
-                return cast(Plain, encode(value))
+                return cast("Plain", encode(value))
             except TooLarge as refused:
                 raise PayloadTooLarge(str(refused)) from None
             except Refused as refused:
@@ -120,9 +116,9 @@ class Codec:
                 raise Unstorable(f"cannot read {refused}") from None
 
         if _is_any(annotation):
-            return _fast_any(decode_any)  # type: ignore[arg-type]
+            return _fast_any(decode_any)
         structured = self._structured(annotation, decode_any)
-        return _fast_scalar(annotation, structured) if annotation in _SCALARS else structured  # type: ignore[arg-type, return-value]
+        return _fast_scalar(annotation, structured) if annotation in _SCALARS else structured
 
     def _structured(self, annotation: Any, decode_any: Callable[[Any], Any]) -> Callable[[Any], Any]:
         structure: Callable[[Any, Any], Any] | None = None
@@ -134,7 +130,7 @@ class Codec:
                 if structure is None:
                     structure = self.converter.get_structure_hook(annotation)
                 return structure(value, annotation)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- a class of the user's is made, which may raise anything
                 msg = f"does not fit its annotation {name_of(annotation)}: {_problems(error)}"
                 raise Unstorable(msg) from (None if isinstance(error, Refused) else error)
 
@@ -187,9 +183,7 @@ def _fast_scalar(annotation: Any, slow: Callable[[Any], Any]) -> Callable[[Any],
     else:
 
         def fast(value: Any) -> Any:
-            if type(value) is not annotation:
-                raise Unstorable(str(mismatch(name_of(annotation), value)))
-            return value
+            return value if type(value) is annotation else slow(value)
 
     return fast
 
@@ -201,13 +195,11 @@ def _too_deep(value: Any, max_depth: int) -> str:
 
 
 def _problems(error: BaseException) -> str:
-    from cattrs import transform_error
-
-    from pyworkflow.converters import explain
+    from pyworkflow.codec.converters import problems  # noqa: PLC0415 -- as above
 
     if isinstance(error, RecursionError):
         return "it is nested too deep"
-    first, *more = transform_error(error, format_exception=explain)  # type: ignore[arg-type]
+    first, *more = problems(error)
     problem, _, path = first.rpartition(" @ ")
     where = f" at {path}" if path != "$" else ""
     return problem + where + (f" (and {len(more)} more)" if more else "")

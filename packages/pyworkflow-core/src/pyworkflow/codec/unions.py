@@ -9,15 +9,15 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
-from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, is_typeddict
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
 from uuid import UUID
 
 import attrs
 from attrs import frozen
 
-from pyworkflow.refusals import Refused, mismatch, name_of
-from pyworkflow.tags import UNION
+from pyworkflow.codec.refusals import Refused, mismatch, name_of
+from pyworkflow.codec.tags import UNION
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -45,6 +45,11 @@ class _Member:
     @property
     def is_literal(self) -> bool:
         return get_origin(self.type) is Literal
+
+
+def is_union(cl: Any) -> bool:
+    """Whether *cl* is ``A | B``, ``Optional[A]`` or ``Union[A, B]``."""
+    return get_origin(cl) in (Union, UnionType)
 
 
 def union_unstructure(cl: Any, converter: Converter) -> Callable[[Any], Any]:
@@ -77,7 +82,7 @@ def union_unstructure(cl: Any, converter: Converter) -> Callable[[Any], Any]:
     return unstructure
 
 
-def union_structure(cl: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+def union_structure(cl: Any, converter: Converter) -> Callable[[Any, Any], Any]:  # noqa: C901 -- the ways in, one after another
     """Return the hook that reads what the other one writes, and what else fits exactly one member."""
     members = _members(cl, converter)
     names = {member.name: member for member in members}

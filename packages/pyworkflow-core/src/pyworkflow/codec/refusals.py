@@ -33,7 +33,7 @@ _PLAIN = (str, int, bytes, list)  # what stands in the brackets of Literal and C
 _SCALARS = frozenset({str, int, float, bool, NoneType})
 
 
-class Refused(Exception):  # noqa: N818 -- internal: the codec makes an Unstorable of it
+class Refused(Exception):
     """A value is refused; each container it unwinds through adds where in it that was."""
 
     def __init__(self, problem: str, advice: str = "", *, deep: bool = False) -> None:
@@ -93,7 +93,7 @@ def describe(value: Any) -> tuple[str, str]:
     return f"cannot store {what}", advice
 
 
-def _describe(value: Any) -> tuple[str, str]:  # noqa: PLR0911 -- a table
+def _describe(value: Any) -> tuple[str, str]:  # noqa: C901, PLR0911 -- a table
     kind = type(value)
     name = kind.__qualname__
     if isinstance(value, (FunctionType, MethodType, BuiltinFunctionType)):
@@ -142,14 +142,14 @@ def mismatch(expected: str, value: Any) -> Refused:
 
 def name_of(annotation: Any) -> str:
     """Return how *annotation* is called in messages and in the tags of unions."""
-    if annotation is NoneType:
-        return "None"
+    if annotation is NoneType or annotation is ...:
+        return "None" if annotation is NoneType else "..."
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return annotation.__qualname__.rpartition("<locals>.")[2]
     if args := get_args(annotation):
         origin = get_origin(annotation)
         if origin in (Union, UnionType):
             return " | ".join(name_of(arg) for arg in args)
-        inner = ", ".join("..." if arg is ... else name_of(arg) if not isinstance(arg, _PLAIN) else repr(arg) for arg in args)
+        inner = ", ".join(repr(arg) if isinstance(arg, _PLAIN) else name_of(arg) for arg in args)
         return f"{getattr(origin, '__name__', None) or origin}[{inner}]"
     return getattr(annotation, "__name__", None) or str(annotation)

@@ -1,0 +1,287 @@
+"""One thread, one connection: what waits at the same moment is written in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from attrs import define, field, frozen
+
+from pyworkflow.errors import StorageBusy, StorageError, WorkflowError
+from pyworkflow_sqlite.schema import migrate
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+
+_ADVICE = {
+    "SQLITE_FULL": "the disk is full; free some space, nothing acknowledged is lost",
+    "SQLITE_READONLY": "it cannot be written; check the permissions of the file and of its folder",
+    "SQLITE_CANTOPEN": "it cannot be opened; check that its folder exists and that this user may write there",
+    "SQLITE_PERM": "it cannot be opened; check its permissions",
+    "SQLITE_IOERR": "reading or writing failed; check the disk, nothing acknowledged is lost",
+    "SQLITE_CORRUPT": "the file is damaged; restore it from a backup, or salvage it with the sqlite3 command .recover",
+    "SQLITE_NOTADB": "the file is not a SQLite database; give pyworkflow a file of its own",
+    "SQLITE_TOOBIG": "a value is larger than SQLite takes",
+}
+
+
+@frozen
+class _Item:
+    operation: Operation[Any]
+    writes: bool
+    future: asyncio.Future[Any] | Future[Any]
+    loop: asyncio.AbstractEventLoop | None
+
+
+@define(eq=False)
+class Database:
+    """A SQLite file and the thread that alone uses it.
+
+    Operations are functions of the connection. One that writes must check all that may make it refuse before its first
+    write, as it shares its transaction with others.
+
+    Args:
+        path: The file; made if it is not there, readable by its owner only.
+        synchronous: ``full`` or ``normal``.
+        patience: Seconds to wait for others that keep the file locked.
+    """
+
+    path: str
+    synchronous: str
+    patience: float
+    commits: int = 0
+    _queue: SimpleQueue[_Item | None] = field(factory=SimpleQueue, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _pid: int = field(default=0, init=False)
+
+    # -- for callers, on any thread ------------------------------------------------------
+
+    def open(self) -> None:
+        """Start the thread, make the file ready; blocks. Does nothing if it is open.
+
+        Raises:
+            StorageError: The file cannot be used; the message says why.
+        """
+        if self.is_open:
+            return
+        self._queue, self._pid = SimpleQueue(), os.getpid()
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._work, args=(self._queue, ready), name="pyworkflow-sqlite", daemon=True)
+        self._thread.start()
+        try:
+            ready.result()
+        except BaseException:
+            self._thread = None
+            raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a thread; after a fork the child has none."""
+        return self._thread is not None and self._pid == os.getpid() and self._thread.is_alive()
+
+    def close(self) -> None:
+        """Carry out what waits, close the connection, end the thread; blocks."""
+        if self.is_open:
+            thread, self._thread = self._thread, None
+            self._queue.put(None)
+            assert thread is not None  # noqa: S101 -- is_open says so
+            thread.join()
+
+    def submit(self, operation: Operation[T], *, writes: bool) -> asyncio.Future[T]:
+        """Have the thread carry out *operation*; the future belongs to the running event loop."""
+        self._check()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.put(_Item(operation, writes, future, loop))
+        return future
+
+    def call(self, operation: Operation[T], *, writes: bool) -> T:
+        """Have the thread carry out *operation* and block until it has."""
+        self._check()
+        future: Future[T] = Future()
+        self._queue.put(_Item(operation, writes, future, None))
+        return future.result()
+
+    def _check(self) -> None:
+        if not self.is_open:
+            if self._pid and self._pid != os.getpid():
+                self.open()  # in a forked child
+                return
+            msg = f"the storage {self.path} is not open"
+            raise StorageError(msg)
+
+    # -- on the thread ---------------------------------------------------------------------
+
+    def _work(self, queue: SimpleQueue[_Item | None], ready: Future[None]) -> None:
+        try:
+            connection = self._connect()
+        except Exception as error:  # noqa: BLE001 -- handed to the caller
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
+        item: _Item | None
+        stopping = False
+        while not stopping:
+            batch = []
+            item = queue.get()
+            while True:
+                if item is None:
+                    stopping = True
+                else:
+                    batch.append(item)
+                try:
+                    item = queue.get_nowait()
+                except Empty:
+                    break
+            if batch:
+                _deliver(batch, self._carry_out(connection, batch))
+        connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            if not os.path.exists(self.path):  # noqa: PTH110 -- a file that others use is not opened here: closing drops their locks
+                with suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise _unusable(self.path, error) from error
+        try:
+            self._insist(lambda: connection.execute("pragma journal_mode = wal"))
+            connection.execute(f"pragma synchronous = {self.synchronous}")
+            self._begin(connection)
+            try:
+                migrate(connection, self.path)
+                connection.execute("commit")
+            except BaseException:
+                connection.execute("rollback")
+                raise
+        except sqlite3.Error as error:
+            connection.close()
+            raise self._explained(error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _carry_out(self, connection: sqlite3.Connection, batch: Sequence[_Item]) -> list[Any]:
+        """Return the results, or the errors, of *batch*."""
+        if not any(item.writes for item in batch):
+            return [self._one(connection, item) for item in batch]
+        try:
+            return self._transaction(connection, batch)
+        except StorageBusy as error:
+            return [error] * len(batch)
+        except Exception as error:  # noqa: BLE001 -- handed to the caller
+            if len(batch) == 1:
+                return [self._explained(error) if isinstance(error, sqlite3.Error) else error]
+        # One of them may be what fails: each gets a transaction of its own.
+        return [result for item in batch for result in self._carry_out(connection, [item])]
+
+    def _transaction(self, connection: sqlite3.Connection, batch: Sequence[_Item]) -> list[Any]:
+        self._begin(connection)
+        before = connection.total_changes
+        try:
+            results = []
+            for item in batch:
+                try:
+                    results.append(item.operation(connection))
+                except WorkflowError as error:
+                    results.append(error)
+            if connection.total_changes != before:
+                self._commit(connection)
+            else:
+                connection.execute("rollback")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("rollback")
+            raise
+        return results
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        """End a transaction that has changed something; tests count these, and die at them."""
+        connection.execute("commit")
+        self.commits += 1
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        self._insist(lambda: connection.execute("begin immediate"))
+
+    def _insist(self, act: Callable[[], object]) -> None:
+        """Do *act*, again and again while others hold the lock: SQLite's own waiting is not fair."""
+        deadline, pause = time.monotonic() + self.patience, 0.0005
+        while True:
+            try:
+                act()
+            except sqlite3.OperationalError as error:
+                if not _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                    raise
+                if time.monotonic() > deadline:
+                    msg = (
+                        f"{self.path} was locked by other processes for {self.patience:g} s; nothing was written, and "
+                        "trying again is safe"
+                    )
+                    raise StorageBusy(msg) from error
+                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter
+                pause = min(2 * pause, 0.02)
+            else:
+                return
+
+    def _one(self, connection: sqlite3.Connection, item: _Item) -> Any:
+        try:
+            return item.operation(connection)
+        except sqlite3.Error as error:
+            return self._explained(error)
+        except Exception as error:  # noqa: BLE001 -- handed to the caller
+            return error
+
+    def _explained(self, error: sqlite3.Error) -> StorageError:
+        name = _name(error)
+        advice = next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "see the cause")
+        return StorageError(f"{self.path}: {error}: {advice}")
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", "") or ""
+
+
+def _unusable(path: str, error: Exception) -> StorageError:
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        return StorageError(f"{path} cannot be opened: the folder {folder} does not exist; create it first")
+    if Path(path).is_dir():
+        return StorageError(f"{path} cannot be opened: it is a folder; give the path of a file in it")
+    return StorageError(f"{path} cannot be opened: {error}; check the permissions of the file and of its folder")
+
+
+def _deliver(batch: Sequence[_Item], results: Sequence[Any]) -> None:
+    """Hand results to who waits, with one wake-up for each event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for item, result in zip(batch, results, strict=True):
+        if item.loop is None:
+            _settle([(item.future, result)])
+        else:
+            by_loop.setdefault(item.loop, []).append((item.future, result))  # type: ignore[arg-type]
+    for loop, settled in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle, settled)
+        except RuntimeError:  # the loop was closed; nobody waits any more
+            continue
+
+
+def _settle(settled: Sequence[tuple[Any, Any]]) -> None:
+    for future, result in settled:
+        if future.done():
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

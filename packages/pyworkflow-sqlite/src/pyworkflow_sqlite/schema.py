@@ -1,0 +1,90 @@
+"""The layout of the file, as numbered migrations."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from pyworkflow.errors import StorageError
+
+APPLICATION_ID = 0x70796677  # "pyfw": tells our files from those of other programs
+
+_FIRST = """
+create table runs (
+    id text primary key,
+    workflow text not null,
+    status text not null,
+    created_at integer not null,          -- microseconds since 1970, UTC, as all times
+    ended_at integer,
+    idempotency_key text unique
+) without rowid;
+create index runs_by_time on runs (created_at, id);
+create index runs_by_end on runs (ended_at) where ended_at is not null;
+
+create table events (
+    run_id text not null,
+    seq integer not null,                 -- the number of the first event of one append
+    n integer not null,                   -- how many it holds
+    data text not null,
+    primary key (run_id, seq)
+) without rowid;
+
+create table jobs (
+    run_id text not null,
+    op integer not null,
+    workflow text not null,
+    queue text not null,
+    data text,
+    due integer,                          -- of a free job; null: only once somebody wakes the run
+    worker text,                          -- who holds it; null: nobody
+    epoch integer not null,
+    lapsed integer not null default 0,    -- the holder before was lost
+    recoveries integer not null default 0,
+    woken integer not null default 0,     -- somebody wrote to the run while the job was held
+    primary key (run_id, op)
+) without rowid;
+create index jobs_free on jobs (due) where worker is null and due is not null;
+create index jobs_held on jobs (worker) where worker is not null;
+
+create table workers (
+    id text primary key,
+    until integer not null                -- its lease, on all jobs that it holds
+) without rowid;
+"""
+
+MIGRATIONS = (_FIRST,)
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring the file to the newest layout, within a transaction that the caller holds.
+
+    Raises:
+        StorageError: The file is of another program, or of a newer version.
+    """
+    version = connection.execute("pragma user_version").fetchone()[0]
+    owner = connection.execute("pragma application_id").fetchone()[0]
+    if owner != APPLICATION_ID and (owner or connection.execute("select 1 from sqlite_master").fetchone()):
+        msg = f"{path} is a SQLite database of another program; give pyworkflow a file of its own"
+        raise StorageError(msg)
+    if version > len(MIGRATIONS):
+        msg = (
+            f"{path} was written by a newer pyworkflow-sqlite (layout {version}; this one knows up to {len(MIGRATIONS)}); "
+            "upgrade the package, or use the file that the older version wrote"
+        )
+        raise StorageError(msg)
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        for statement in _statements(script):
+            connection.execute(statement)
+        connection.execute(f"pragma user_version = {number}")
+    if version == 0:
+        connection.execute(f"pragma application_id = {APPLICATION_ID}")
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script; `executescript` would commit the transaction first."""
+    statements, current = [], ""
+    for line in script.splitlines():
+        current += line + "\n"
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements

@@ -1,0 +1,354 @@
+"""The storage contract on a SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pyworkflow import wire
+from pyworkflow.errors import ConfigError, Conflict, DamagedHistory, LeaseLost, RunEnded, RunNotFound
+from pyworkflow.model import RUN_OP, Event, Job, Page, Run, RunQuery, Status
+from pyworkflow.ports import Storage
+from pyworkflow_sqlite.database import Database
+from pyworkflow_sqlite.liveness import liveness
+from pyworkflow_sqlite.rows import RUN_COLUMNS, events_of, job_row, micros, micros_or_none, run_of, time_of
+
+logger = logging.getLogger(__name__)
+
+_FINAL = tuple(status.value for status in Status if status.is_final)
+_CHUNK = 500
+_LENGTH = "select seq + n - 1 from events where run_id = ? order by seq desc limit 1"
+_ADD_JOB = "insert into jobs (run_id, op, workflow, queue, data, due, worker, epoch) values (?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_EVENTS = "insert into events (run_id, seq, n, data) values (?, ?, ?, ?)"
+
+
+class SQLiteStorage(Storage):
+    """Runs in one SQLite file, which any number of processes on one host may share.
+
+    Args:
+        path: The file; made, readable by its owner only, if it is not there. Its folder has to exist.
+        synchronous: ``full``: what was acknowledged survives a power cut. ``normal``: it survives any crash of the process,
+            and a power cut may take the last commits.
+        busy_timeout: How long to wait for other processes that keep the file locked; seconds or a `timedelta`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        synchronous: Literal["full", "normal"] = "full",
+        busy_timeout: float | timedelta = 30.0,
+    ) -> None:
+        if synchronous not in {"full", "normal"}:
+            msg = f"synchronous={synchronous!r}: it is 'full' or 'normal'"
+            raise ConfigError(msg)
+        seconds = busy_timeout.total_seconds() if isinstance(busy_timeout, timedelta) else float(busy_timeout)
+        self.path = str(path)
+        self._database = Database(self.path, synchronous, seconds)
+        self._liveness = liveness(self.path)
+        self._workers: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"SQLiteStorage({self.path!r})"
+
+    @property
+    def commits(self) -> int:
+        """How many transactions this instance has committed."""
+        return self._database.commits
+
+    async def open(self) -> None:
+        """Open the file, make it, or bring it to the newest layout."""
+        await asyncio.to_thread(self._database.open)
+
+    async def close(self) -> None:
+        """Write what waits and close the file."""
+        for worker in self._workers:
+            self._liveness.leave(worker)
+        self._workers.clear()
+        await asyncio.to_thread(self._database.close)
+
+    # -- runs ----------------------------------------------------------------------------
+
+    async def create(self, run: Run, events: Sequence[Event], jobs: Sequence[Job]) -> Run | None:
+        """Add a run; see `Storage.create`."""
+        data, rows = wire.dumps(events), [job_row(job) for job in jobs]
+
+        def operation(db: sqlite3.Connection) -> Any:
+            taken = db.execute(
+                f"select {RUN_COLUMNS} from runs where id = ? or idempotency_key = ?",  # noqa: S608 -- a constant
+                (run.id, run.idempotency_key),
+            ).fetchone()
+            if taken is not None:
+                return taken
+            ended = micros_or_none(run.ended_at)
+            values = run.id, run.workflow, run.status.value, micros(run.created_at), ended, run.idempotency_key
+            db.execute("insert into runs values (?, ?, ?, ?, ?, ?)", values)
+            db.execute(_ADD_EVENTS, (run.id, 1, len(events), data))
+            for row in rows:
+                db.execute(_ADD_JOB, row)
+            return None
+
+        taken = await self._database.submit(operation, writes=True)
+        return None if taken is None else run_of(taken)
+
+    async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+        """Return a run and its later events; see `Storage.load`."""
+
+        def operation(db: sqlite3.Connection) -> Any:
+            row = db.execute(f"select {RUN_COLUMNS} from runs where id = ?", (run_id,)).fetchone()  # noqa: S608 -- a constant
+            if row is None or row[-1] is None or row[-1] <= after:
+                return row, []
+            first = "coalesce((select max(seq) from events where run_id = ? and seq <= ?), 0)"
+            query = f"select seq, n, data from events where run_id = ? and seq >= {first} order by seq"  # noqa: S608 -- a constant
+            return row, db.execute(query, (run_id, run_id, after + 1)).fetchall()
+
+        row, packed = await self._database.submit(operation, writes=False)
+        if row is None:
+            msg = f"there is no run {run_id!r} in {self.path}"
+            raise RunNotFound(msg)
+        run = run_of(row)
+        if after == 0 and packed and packed[0][0] != 1:
+            msg = f"the history of run {run_id!r} is damaged: its first events are missing"
+            raise DamagedHistory(msg)
+        return run, events_of(run_id, packed, after)
+
+    async def append(  # noqa: PLR0913 -- the contract
+        self,
+        run_id: str,
+        events: Sequence[Event],
+        jobs: Sequence[Job] = (),
+        *,
+        expected: int | None = None,
+        lease: Job | None = None,
+        finish: bool = False,
+        status: Status | None = None,
+        now: datetime | None = None,
+    ) -> int:
+        """Add to a history; see `Storage.append`."""
+        data = wire.dumps(events) if events else ""
+        rows = [job_row(job) for job in jobs]
+        ended = micros(now) if now is not None and status is not None and status.is_final else None
+
+        def operation(db: sqlite3.Connection) -> int:
+            if lease is not None:
+                held = db.execute(
+                    "select worker, epoch from jobs where run_id = ? and op = ?", (run_id, lease.op)
+                ).fetchone()
+                if held != (lease.worker, lease.epoch):
+                    msg = f"run {run_id!r} is held by somebody else now"
+                    raise LeaseLost(msg)
+            else:
+                row = db.execute("select status from runs where id = ?", (run_id,)).fetchone()
+                if row is None:
+                    msg = f"there is no run {run_id!r} in {self.path}"
+                    raise RunNotFound(msg)
+                if status is None and row[0] in _FINAL:
+                    msg = f"run {run_id!r} has ended already: it is {row[0]}"
+                    raise RunEnded(msg)
+            (length,) = db.execute(_LENGTH, (run_id,)).fetchone()
+            if expected is not None and expected != length:
+                msg = f"the history of run {run_id!r} is {length} events long, not {expected}"
+                raise Conflict(msg)
+            if events:
+                db.execute(_ADD_EVENTS, (run_id, length + 1, len(events), data))
+            if status is not None:
+                db.execute("update runs set status = ?, ended_at = ? where id = ?", (status.value, ended, run_id))
+                if status is not Status.RUNNING:
+                    db.execute("delete from jobs where run_id = ?", (run_id,))
+            if finish and lease is not None:
+                db.execute("delete from jobs where run_id = ? and op = ?", (run_id, lease.op))
+            for row in rows:
+                _write_job(db, row, owned=lease is not None and lease.op == row[1])
+            return int(length) + len(events)
+
+        return await self._database.submit(operation, writes=True)
+
+    async def runs(self, query: RunQuery) -> Page:
+        """Return runs, the newest first; see `Storage.runs`."""
+        where, values = ["true"], []
+        for clause, value in (
+            ("status = ?", query.status and query.status.value),
+            ("workflow = ?", query.workflow),
+            ("created_at > ?", micros_or_none(query.created_after)),
+            ("created_at < ?", micros_or_none(query.created_before)),
+        ):
+            if value is not None:
+                where.append(clause)
+                values.append(value)
+        if query.cursor is not None:
+            where.append("(created_at, id) < (?, ?)")
+            values += _position(query.cursor)
+        sql = f"select {RUN_COLUMNS} from runs where {' and '.join(where)} order by created_at desc, id desc limit ?"  # noqa: S608 -- constants
+
+        def operation(db: sqlite3.Connection) -> Any:
+            return db.execute(sql, (*values, query.limit + 1)).fetchall()
+
+        rows = await self._database.submit(operation, writes=False)
+        more, rows = len(rows) > query.limit, rows[: query.limit]
+        runs = []
+        for row in rows:
+            try:
+                runs.append(run_of(row))
+            except DamagedHistory as error:  # one of them must not hide the others
+                logger.warning("%s: %s", self.path, error)
+        return Page(runs, json.dumps([rows[-1][3], rows[-1][0]]) if more else None)
+
+    async def purge(self, before: datetime, statuses: Collection[Status]) -> int:
+        """Delete ended runs; see `Storage.purge`."""
+        wanted = json.dumps([status.value for status in statuses if status.is_final])
+
+        def operation(db: sqlite3.Connection) -> int:
+            found = db.execute(
+                "select id from runs where ended_at < ? and status in (select value from json_each(?)) limit ?",
+                (micros(before), wanted, _CHUNK),
+            ).fetchall()
+            for table, column in (("events", "run_id"), ("jobs", "run_id"), ("runs", "id")):
+                db.executemany(f"delete from {table} where {column} = ?", found)  # noqa: S608 -- constants
+            return len(found)
+
+        total = 0
+        while True:  # in pieces, so that others get their turn
+            deleted = await self._database.submit(operation, writes=True)
+            total += deleted
+            if deleted < _CHUNK:
+                return total
+
+    # -- jobs ----------------------------------------------------------------------------
+
+    async def claim(  # noqa: PLR0913 -- the contract
+        self,
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        *,
+        workflows: Collection[str] | None = None,
+        queues: Collection[str] = ("",),
+    ) -> list[Job]:
+        """Take jobs whose time has come; see `Storage.claim`."""
+        self._enter(worker)
+        time, until = micros(now), micros(now + lease)
+        of_workflows = "true" if workflows is None else "workflow in (select value from json_each(:workflows))"
+        names = {
+            "worker": worker, "now": time, "limit": limit,
+            "workflows": json.dumps(list(workflows or ())), "queues": json.dumps(list(queues)),
+        }  # fmt: skip
+
+        def operation(db: sqlite3.Connection) -> Any:
+            for (other,) in db.execute("select id from workers where id <> ?", (worker,)).fetchall():
+                if self._liveness.is_dead(other):
+                    _free(db, other, time)
+            for (other,) in db.execute("select id from workers where until <= ? and id <> ?", (time, worker)).fetchall():
+                _free(db, other, time)
+            found = db.execute(
+                "select run_id, op from jobs where worker is null and due <= :now "  # noqa: S608 -- constants
+                f"and queue in (select value from json_each(:queues)) and {of_workflows} order by due limit :limit",
+                names,
+            ).fetchall()
+            if found:
+                _prolong(db, worker, until)
+            return [
+                db.execute(
+                    "update jobs set worker = ?, epoch = epoch + 1, recoveries = recoveries + lapsed, due = null, woken = 0 "
+                    "where run_id = ? and op = ? returning run_id, op, workflow, queue, data, epoch, lapsed, recoveries, "
+                    f"({_LENGTH})",  # noqa: S608 -- a constant
+                    (worker, run_id, op, run_id),
+                ).fetchone()
+                for run_id, op in found
+            ]
+
+        claimed = await self._database.submit(operation, writes=True)
+        return [
+            Job(
+                run_id, op, None, workflow, queue, None if data is None else wire.loads_plain(data),
+                worker, epoch, bool(lapsed), recoveries, length or 0,
+            )
+            for run_id, op, workflow, queue, data, epoch, lapsed, recoveries, length in claimed
+        ]  # fmt: skip
+
+    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[str]:
+        """Prolong a worker's lease, or end it; see `Storage.renew`."""
+        time, until = micros(now), micros(now + lease)
+        if lease:
+            self._enter(worker)
+
+        def operation(db: sqlite3.Connection) -> list[str]:
+            if not lease:
+                _give_back(db, worker, time)
+                return []
+            _prolong(db, worker, until)
+            woken = "from jobs where worker = ? and woken"
+            found = db.execute(f"select run_id {woken} and op = {RUN_OP}", (worker,)).fetchall()  # noqa: S608 -- constants
+            if found:
+                db.execute("update jobs set woken = 0 where worker = ? and woken", (worker,))
+            return [run_id for (run_id,) in found]
+
+        found = self._database.call(operation, writes=True)
+        if not lease:
+            self._liveness.leave(worker)
+            self._workers.discard(worker)
+        return found
+
+    async def due(self) -> datetime | None:
+        """Return when `claim` may next find a job; see `Storage.due`."""
+
+        def operation(db: sqlite3.Connection) -> Any:
+            return db.execute(
+                "select min(at) from (select min(due) as at from jobs where worker is null and due is not null "
+                "union all select min(until) from workers where exists (select 1 from jobs where worker = workers.id))"
+            ).fetchone()[0]
+
+        earliest = await self._database.submit(operation, writes=False)
+        return None if earliest is None else time_of(earliest)
+
+    def _enter(self, worker: str) -> None:
+        if worker not in self._workers:
+            self._liveness.enter(worker)
+            self._workers.add(worker)
+
+
+def _write_job(db: sqlite3.Connection, row: tuple[Any, ...], *, owned: bool) -> None:
+    run_id, op, _, _, data, due, worker, _ = row
+    old = db.execute("select due, worker from jobs where run_id = ? and op = ?", (run_id, op)).fetchone()
+    if old is None:
+        db.execute(_ADD_JOB, row)
+    elif owned:
+        db.execute(
+            "update jobs set due = ?, data = coalesce(?, data), worker = ?, lapsed = 0, woken = 0 where run_id = ? and op = ?",
+            (due, data, worker, run_id, op),
+        )
+    elif old[1] is not None:
+        db.execute("update jobs set woken = 1 where run_id = ? and op = ?", (run_id, op))
+    elif due is not None and (old[0] is None or due < old[0]):
+        db.execute("update jobs set due = ? where run_id = ? and op = ?", (due, run_id, op))
+
+
+def _prolong(db: sqlite3.Connection, worker: str, until: int) -> None:
+    db.execute("insert into workers values (?, ?) on conflict do update set until = excluded.until", (worker, until))
+
+
+def _free(db: sqlite3.Connection, worker: str, now: int) -> None:
+    """Make the jobs of a lost worker free and due."""
+    db.execute("update jobs set worker = null, due = ?, lapsed = 1, woken = 0 where worker = ?", (now, worker))
+    db.execute("delete from workers where id = ?", (worker,))
+
+
+def _give_back(db: sqlite3.Connection, worker: str, now: int) -> None:
+    """Make the jobs of a worker that stops free and due."""
+    db.execute("update jobs set worker = null, due = ?, lapsed = 0, woken = 0 where worker = ?", (now, worker))
+    db.execute("delete from workers where id = ?", (worker,))
+
+
+def _position(cursor: str) -> tuple[int, str]:
+    try:
+        created, run_id = json.loads(cursor)
+        return int(created), str(run_id)
+    except (ValueError, TypeError) as error:
+        msg = f"{cursor!r} is not a cursor of this storage; use the one that came with the page before"
+        raise ConfigError(msg) from error
