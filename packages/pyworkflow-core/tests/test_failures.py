@@ -116,15 +116,15 @@ class BadRepr:
 
 def raised(error):
     try:
-        raise error
-    except BaseException as caught:
+        raise error  # noqa: TRY301 -- to give it a traceback
+    except BaseException as caught:  # noqa: BLE001 -- the same
         return caught
 
 
 def caused(error, cause):
     try:
-        raise error from cause
-    except BaseException as caught:
+        raise error from cause  # noqa: TRY301 -- to give it a cause
+    except BaseException as caught:  # noqa: BLE001 -- the same
         return caught
 
 
@@ -214,7 +214,7 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize(("error", "expected"), TABLE.values(), ids=TABLE)
+@pytest.mark.parametrize("error, expected", TABLE.values(), ids=TABLE)
 def test_each_kind_comes_back_as_far_as_it_can(error, expected):
     record = record_of(raised(error))
     calls = len(CALLS)
@@ -226,7 +226,7 @@ def test_each_kind_comes_back_as_far_as_it_can(error, expected):
         assert str(back) == record.message
 
 
-@pytest.mark.parametrize(("error", "expected"), TABLE.values(), ids=TABLE)
+@pytest.mark.parametrize("error, expected", TABLE.values(), ids=TABLE)
 def test_recorded_again_it_is_the_same(error, expected):
     first = record_of(error)
     again = record_of(raised(rebuild(first)))
@@ -234,7 +234,7 @@ def test_recorded_again_it_is_the_same(error, expected):
     assert [(one.type, one.message) for one in again.group] == [(one.type, one.message) for one in first.group]
 
 
-@pytest.mark.parametrize(("error", "expected"), TABLE.values(), ids=TABLE)
+@pytest.mark.parametrize("error, expected", TABLE.values(), ids=TABLE)
 def test_a_record_is_small_json(error, expected):
     text = json.dumps(attrs.asdict(record_of(raised(error))), allow_nan=False)
     assert len(text) < 50_000
@@ -283,7 +283,7 @@ def test_causes_come_back():
 def test_a_context_counts_as_cause_unless_it_is_suppressed():
     def fail(*, hide):
         try:
-            raise KeyError("inner")
+            raise KeyError("inner")  # noqa: TRY301 -- to have a context
         except KeyError:
             if hide:
                 raise ValueError("outer") from None
@@ -350,7 +350,17 @@ def test_whether_it_may_be_retried_is_recorded():
 
 @pytest.mark.parametrize(
     "name",
-    ["nowhere:Error", "os:system", "builtins:int", "builtins:print", "", ":", "json", "sys:modules.os", "builtins:BaseException"],
+    [
+        "nowhere:Error",
+        "os:system",
+        "builtins:int",
+        "builtins:print",
+        "",
+        ":",
+        "json",
+        "sys:modules.os",
+        "builtins:BaseException",
+    ],
 )
 def test_a_name_that_is_no_loaded_exception_is_step_failed(name):
     assert type(rebuild(ErrorRecord(name, "m", ["m"]))) is StepFailed
@@ -365,14 +375,26 @@ def test_nothing_is_imported():
 
 plains = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.just("~repr"), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.just("~repr"), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 names = st.sampled_from(
-    ["UnicodeDecodeError", "OSError", "SyntaxError", "ExceptionGroup", "StopIteration", "ImportError", "KeyError", "Warning"]
+    [
+        "UnicodeDecodeError",
+        "OSError",
+        "SyntaxError",
+        "ExceptionGroup",
+        "StopIteration",
+        "ImportError",
+        "KeyError",
+        "Warning",
+    ]
 ).map("builtins:{}".format)
 states = st.dictionaries(
-    st.sampled_from(["args", "__class__", "__dict__", "__notes__", "__cause__", "filename", "errno", "msg", "x"]), plains
+    st.sampled_from(["args", "__class__", "__dict__", "__notes__", "__cause__", "filename", "errno", "msg", "x"]),
+    plains,
 )
 
 

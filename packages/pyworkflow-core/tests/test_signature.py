@@ -78,7 +78,7 @@ def test_without_annotations_values_are_stored_by_what_they_are():
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs"),
+    "args, kwargs",
     [((), {}), ((1, 2, 3, 4), {}), ((1,), {"e": 1}), ((), {"a": 1}), ((1, 2, 3), {"c": 1})],
 )
 def test_a_call_that_does_not_fit_is_a_type_error_as_in_python(args, kwargs):
@@ -91,7 +91,7 @@ def test_a_call_that_does_not_fit_is_a_type_error_as_in_python(args, kwargs):
         assert not isinstance(caught.value, Unstorable)
 
 
-@pytest.mark.parametrize(("args", "kwargs"), [((1,), {}), ((1, 2, 3), {}), ((1,), {"c": 1, "d": 2})])
+@pytest.mark.parametrize("args, kwargs", [((1,), {}), ((1, 2, 3), {}), ((1,), {"c": 1, "d": 2})])
 def test_a_call_that_fits_passes(args, kwargs):
     inspect.signature(plain).bind(*args, **kwargs)
     assert signature(plain).round_trip_call(args, kwargs) == (list(args), kwargs)
@@ -106,13 +106,21 @@ def test_a_keyword_only_argument_without_default_is_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs", "message"),
+    "args, kwargs, message",
     [
-        ((Order([Line(1, len)]), Decimal(1)), {}, r"^argument 'order' of step 'charge': .* a function at \$\.lines\[0\]\.callback; "),
+        (
+            (Order([Line(1, len)]), Decimal(1)),
+            {},
+            r"^argument 'order' of step 'charge': .* a function at \$\.lines\[0\]\.callback; ",
+        ),
         ((ORDER, 1), {}, "^argument 'amount' of step 'charge': expected Decimal, got 1$"),
         ((ORDER, Decimal(1), "n", 2), {}, "^argument 'notes' of step 'charge': expected str, got 2$"),
         ((ORDER, Decimal(1)), {"retry": 1}, "^argument 'retry' of step 'charge': expected bool, got 1$"),
-        ((ORDER, Decimal(1)), {"x": Line("p")}, r"^argument 'extra' of step 'charge': expected int, got 'p' at \$\.price$"),
+        (
+            (ORDER, Decimal(1)),
+            {"x": Line("p")},
+            r"^argument 'extra' of step 'charge': expected int, got 'p' at \$\.price$",
+        ),
     ],
 )
 def test_an_error_names_the_argument_its_path_and_the_step(args, kwargs, message):
@@ -124,7 +132,9 @@ def test_an_error_names_the_result():
     call = signature(charge)
     with pytest.raises(Unstorable, match=r"^the result of step 'charge': expected Payment, got None$"):
         call.encode_result(None)
-    message = r"^the result of step 'charge': does not fit its annotation Payment: expected Decimal, got None at \$\.amount$"
+    message = (
+        r"^the result of step 'charge': does not fit its annotation Payment: expected Decimal, got None at \$\.amount$"
+    )
     with pytest.raises(Unstorable, match=message):
         call.decode_result({"amount": None})
     with pytest.raises(Unstorable, match="^argument 'order' of step 'charge': does not fit its annotation Order: "):
@@ -133,7 +143,7 @@ def test_an_error_names_the_result():
         signature(plain).encode_result("x" * 3_000_000)
 
 
-@pytest.mark.parametrize(("args", "kwargs"), [(None, {}), ({}, {}), ([], []), ("ab", {})])
+@pytest.mark.parametrize("args, kwargs", [(None, {}), ({}, {}), ([], []), ("ab", {})])
 def test_arguments_of_another_shape_are_refused(args, kwargs):
     with pytest.raises(Unstorable, match="have to be a list and a dict"):
         signature(plain).decode_call(args, kwargs)

@@ -213,13 +213,12 @@ class StoredRuntime(DurableRuntime):
 
     async def ensure_worker(self) -> Worker:
         """Return the worker of this process and event loop; start it if there is none."""
-        loop = asyncio.get_running_loop()
-        if self._worker is not None and self._loop is loop:
+        loop, storage = asyncio.get_running_loop(), await self.storage()
+        if self._worker is not None and self._loop is loop:  # nothing is awaited from here on: there is one at most
             return self._worker
         if self._loop is not None and self._loop is not loop and not self._loop.is_closed() and self._worker is not None:
             msg = "this App is in use on another event loop of this process; make an App(...) for each loop"
             raise RuntimeError(msg)
-        storage = await self.storage()
         self._stop_heartbeat()
         self._loop, self._nudge, self._next = loop, asyncio.Event(), None
         name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"

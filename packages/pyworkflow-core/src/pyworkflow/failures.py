@@ -22,6 +22,7 @@ from pyworkflow.model import ErrorRecord, Plain
 _MAX_TEXT = 8_000
 _MAX_DEPTH = 8
 _MAX_ERRORS = 100
+_MAX_FRAMES = 100
 _MAX_ROOM = 200_000
 _REPR = "~repr"
 _NOTE = "Recorded traceback:\n"
@@ -175,8 +176,11 @@ def _is_dunder(name: Any) -> bool:
 
 def _traceback(error: BaseException) -> str:
     try:
-        text = "".join(traceback.format_exception(error, chain=False))  # each cause has a record of its own
-    except Exception:  # noqa: BLE001 -- a source file or a user's __str__ may be at fault
+        frames = traceback.format_tb(error.__traceback__, -_MAX_FRAMES)
+        # Not by format_exception: it formats all members of a group, and theirs, and all causes. They have records.
+        lines = [f"{type(error).__qualname__}: {_text(error)}\n", *(f"{note}\n" for note in _notes(error))]
+        text = "".join(["Traceback (most recent call last):\n", *frames, *lines] if frames else lines)
+    except Exception:  # noqa: BLE001 -- a source file may be at fault
         return ""
     return text if len(text) <= _MAX_TEXT else "…" + text[1 - _MAX_TEXT :]
 

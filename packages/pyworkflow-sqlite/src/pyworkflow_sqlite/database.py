@@ -63,6 +63,7 @@ class Database:
     _queue: SimpleQueue[_Item | None] = field(factory=SimpleQueue, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _pid: int = field(default=0, init=False)
+    _opening: threading.Lock = field(factory=threading.Lock, init=False)
 
     # -- for callers, on any thread ------------------------------------------------------
 
@@ -72,17 +73,15 @@ class Database:
         Raises:
             StorageError: The file cannot be used; the message says why.
         """
-        if self.is_open:
-            return
-        self._queue, self._pid = SimpleQueue(), os.getpid()
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(target=self._work, args=(self._queue, ready), name="pyworkflow-sqlite", daemon=True)
-        self._thread.start()
-        try:
+        with self._opening:
+            if self.is_open:
+                return
+            queue: SimpleQueue[_Item | None] = SimpleQueue()
+            ready: Future[None] = Future()
+            thread = threading.Thread(target=self._work, args=(queue, ready), name="pyworkflow-sqlite", daemon=True)
+            thread.start()
             ready.result()
-        except BaseException:
-            self._thread = None
-            raise
+            self._queue, self._thread, self._pid = queue, thread, os.getpid()
 
     @property
     def is_open(self) -> bool:
@@ -115,7 +114,8 @@ class Database:
     def _check(self) -> None:
         if not self.is_open:
             if self._pid and self._pid != os.getpid():
-                self.open()  # in a forked child
+                self._opening = threading.Lock()  # in a forked child: the parent may have held it
+                self.open()
                 return
             msg = f"the storage {self.path} is not open"
             raise StorageError(msg)
