@@ -1,7 +1,7 @@
 """The main job, to watch: an order is killed in the middle with SIGKILL, and the same command carries it on.
 
-    python3 dev.py demo            # a temporary database
-    python3 dev.py demo shop.db    # a database of yours, to look at afterwards
+python3 dev.py demo            # a temporary database
+python3 dev.py demo shop.db    # a database of yours, to look at afterwards
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main(database: str) -> int:
 
     done = Counter(line.split("] ")[1].split("(")[0] for line in [*first, *second] if "] " in line)
     print(f"\nCalls over both processes: {', '.join(f'{name} x {count}' for name, count in done.items())}")
-    print("charge_card was called twice because its first attempt fails by design; the crash repeated at most the packing.")
+    print(
+        "charge_card was called twice because its first attempt fails by design; the crash repeated at most a packing."
+    )
     return 0 if done["reserve_stock"] == 1 and done["charge_card"] == 2 and done["send_receipt"] == 1 else 1
 
 
@@ -64,6 +66,6 @@ def title(text: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        sys.exit(main(os.path.abspath(sys.argv[1])))
+        sys.exit(main(str(Path(sys.argv[1]).resolve())))
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(main(f"{folder}/shop.db"))

@@ -42,9 +42,8 @@ async def flow(order: str, *, fast: bool = False) -> int:
     assert_type(await pack(order), bytes)
     assert_type(await render(order), bytes)
     await sleep("1h")
-    first, second = await asyncio.gather(charge(order), pack(order))
-    assert_type(first, float)
-    assert_type(second, bytes)
+    first, second = await asyncio.gather(charge(order), charge_later(order))
+    assert_type((first, second), tuple[float, float])
     async with asyncio.TaskGroup() as group:
         task = group.create_task(charge(order))
     assert_type(task.result(), float)
@@ -52,7 +51,9 @@ async def flow(order: str, *, fast: bool = False) -> int:
 
 
 async def use() -> None:
-    assert_type(charge("o"), Coroutine[Any, Any, float])
+    call = charge("o")
+    assert_type(call, Coroutine[Any, Any, float])  # type: ignore[unused-coroutine]
+    await call
     assert_type(await flow("o-1", fast=True), int)
     handle = await pyworkflow.start(flow, "o-1", run_id="mine")
     assert_type(handle, RunHandle[int])
@@ -61,7 +62,7 @@ async def use() -> None:
 
 
 async def misuse() -> None:
-    charge(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
+    await charge(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await flow()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     pyworkflow.run(flow, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -267,7 +267,7 @@ def test_lazy_factory_is_imported_when_needed():
 
 def test_missing_driver_is_said():
     def factory() -> None:
-        import no_such_driver  # noqa: F401, PLC0415 -- as a plugin's factory does
+        import no_such_driver  # noqa: F401 -- as a plugin's factory does
 
     with pytest.raises(
         ConfigError, match=r"storage 'x' cannot be used, .* not installed: No module named 'no_such_driver'"

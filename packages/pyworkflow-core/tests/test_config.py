@@ -21,7 +21,6 @@ from pyworkflow.plugins import Plugins
 from pyworkflow.ports import Storage, hookimpl
 from pyworkflow.retries import Fixed
 
-
 KEYS = [key.name for key in fields(Settings) if key.name != "of_plugins"]
 
 

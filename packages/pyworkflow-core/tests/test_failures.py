@@ -7,6 +7,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pyworkflow.errors import FatalError, RetryableError, StepFailed
 from pyworkflow.failures import rebuild, record_of
 from pyworkflow.model import ErrorRecord

@@ -220,7 +220,7 @@ def test_a_history_cut_anywhere_asks_for_what_was_cut(flow: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flow", "expected"),
+    "flow, expected",
     [
         (sequence, ["1 a", "2 b", "3 c"]),
         (chains, ["1 a", "2 a", "3 a", "4 b", "5 b", "6 b"]),
@@ -363,7 +363,7 @@ async def another_kind() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "recorded", "now"),
+    "changed, recorded, now",
     [
         (renamed, "step b(2)", "step d(2)"),
         (other_arguments, "step b(2)", "step b(99)"),
@@ -462,7 +462,9 @@ async def takes_as_completed() -> None:
 
 @pytest.mark.filterwarnings("ignore:coroutine")
 @pytest.mark.parametrize(
-    "flow", [opens_a_socket, uses_a_thread, starts_a_process, waits_on_a_set, takes_as_completed], ids=lambda f: f.__name__
+    "flow",
+    [opens_a_socket, uses_a_thread, starts_a_process, waits_on_a_set, takes_as_completed],
+    ids=lambda f: f.__name__,
 )
 def test_a_workflow_that_does_what_belongs_into_a_step_gets_a_clear_error(flow: Any) -> None:
     m = machine(flow)

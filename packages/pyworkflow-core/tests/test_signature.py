@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import attrs
 import pytest
+
 from pyworkflow.codec import Codec
 from pyworkflow.errors import PayloadTooLarge, Unstorable
 from pyworkflow.signature import Signature
@@ -137,9 +138,9 @@ def test_an_error_names_the_result():
     )
     with pytest.raises(Unstorable, match=message):
         call.decode_result({"amount": None})
-    with pytest.raises(Unstorable, match="^argument 'order' of step 'charge': does not fit its annotation Order: "):
+    with pytest.raises(Unstorable, match=r"^argument 'order' of step 'charge': does not fit its annotation Order: "):
         call.decode_call([{}, 1], {})
-    with pytest.raises(PayloadTooLarge, match="^the result of step 'charge': "):
+    with pytest.raises(PayloadTooLarge, match=r"^the result of step 'charge': "):
         signature(plain).encode_result("x" * 3_000_000)
 
 
@@ -157,7 +158,7 @@ def test_an_annotation_that_cannot_be_resolved_counts_as_any():
     assert call.round_trip_call(((1,), Line(1)), {}) == ([(1,), Line(1)], {})
     with pytest.raises(Unstorable, match="counts as Any: 'Hidden' cannot be resolved, name 'Hidden' is not defined"):
         call.encode_call((Line(1), Line(1)), {})
-    with pytest.raises(Unstorable, match="the result .*'Hidden' cannot be resolved"):
+    with pytest.raises(Unstorable, match=r"the result .*'Hidden' cannot be resolved"):
         call.encode_result(Line(1))
 
 

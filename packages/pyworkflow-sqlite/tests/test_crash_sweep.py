@@ -81,5 +81,4 @@ def test_a_run_survives_sigkill_before_and_after_every_commit(tmp_path: Path) ->
     points = [(number, when) for number in range(1, commits + 1) for when in ("before", "after")]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         problems = list(threads.map(lambda p: one_point(tmp_path / f"{p[0]}-{p[1]}", *p), points))
-    print(f"{len(points)} points, {commits} commits")
     assert {point: found for point, found in zip(points, problems, strict=True) if found} == {}

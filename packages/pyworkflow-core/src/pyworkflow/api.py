@@ -21,7 +21,9 @@ R = TypeVar("R")
 
 
 def _app() -> App:
-    from pyworkflow.app import default_app  # importing the package is cheap; what runs workflows comes with the first one
+    from pyworkflow.app import (
+        default_app,  # importing the package is cheap; what runs workflows comes with the first one
+    )
 
     return default_app()
 
@@ -30,10 +32,10 @@ def configure(**settings: Any) -> None:
     """Set how workflows run. What is not set here comes from ``PYWORKFLOW_…`` variables, then ``[tool.pyworkflow]``.
 
     Args:
-        settings: ``storage``: where durable runs are kept, a config string such as ``"sqlite:///workflows.db"`` or a storage;
-            ``default_runtime``: ``"local"``; ``default_durable``; ``default_retries``: 3; ``default_retry``: the policy of
-            steps that name none; ``plugins``: names of plugins to load at once; ``allow_nan``: whether NaN and infinity may
-            be stored, True; and the settings of installed plugins, which begin with the plugin's prefix.
+        settings: ``storage``: where durable runs are kept, a config string such as ``"sqlite:///workflows.db"`` or a
+            storage; ``default_runtime``: ``"local"``; ``default_durable``; ``default_retries``: 3; ``default_retry``:
+            the policy of steps that name none; ``plugins``: names of plugins to load at once; ``allow_nan``: whether
+            NaN and infinity may be stored, True; and the settings of plugins, which begin with the plugin's prefix.
 
     Raises:
         ConfigError: A setting is unknown, or its value makes no sense; the message names it and what is known.
@@ -102,7 +104,7 @@ async def get_run(run_id: str, *, runtime: str | None = None) -> RunHandle[Any]:
     return RunHandle(run_id, keeper, app.registry.workflows.get(run.workflow))
 
 
-async def list_runs(  # noqa: PLR0913 -- one keyword for each filter
+async def list_runs(
     *,
     status: Status | str | None = None,
     workflow: str | None = None,

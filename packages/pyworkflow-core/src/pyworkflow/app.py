@@ -53,7 +53,7 @@ class App:
         self._storage: Storage | None = None
         self._opened = False
         self._runtimes: dict[str, Runtime] = {}
-        self._policies: dict[Any, RetryPolicy] = {}
+        self._policies: dict[str, RetryPolicy] = {}
         self._prepared = False
         if settings:
             self.configure(**settings)
@@ -131,10 +131,11 @@ class App:
         settings, chosen = self.settings, step.options.retry
         if chosen is None:
             chosen = settings.default_retry
-        policy = self._policies.get(chosen) if isinstance(chosen, str) else chosen
-        if policy is None:
-            policy = self._policies[chosen] = self.plugins.make(RETRY_POLICY, chosen)
-        return policy, settings.default_retries if step.options.retries is None else step.options.retries
+        if isinstance(chosen, str):
+            if chosen not in self._policies:
+                self._policies[chosen] = self.plugins.make(RETRY_POLICY, chosen)
+            chosen = self._policies[chosen]
+        return chosen, settings.default_retries if step.options.retries is None else step.options.retries
 
     def observer(self) -> Callable[[Run, Sequence[Event]], None] | None:
         """Return what tells plugins of events; None: nobody listens."""
@@ -145,10 +146,7 @@ class App:
         def observe(run: Run, events: Sequence[Event]) -> None:
             for event in events:
                 for listener in listeners:
-                    try:
-                        listener(run=run, event=event)
-                    except Exception:
-                        logger.exception("an observer failed at %s of run %s", type(event).__name__, run.id)
+                    listener(run, event)  # logs its own errors
 
         return observe
 
@@ -167,7 +165,9 @@ class App:
         runtime, request = self._request(workflow, args, kwargs or {}, run_id, idempotency_key)
         return RunHandle(await runtime.start(request), runtime, workflow)
 
-    async def call(self, workflow: Workflow[..., R], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None) -> R:
+    async def call(
+        self, workflow: Workflow[..., R], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> R:
         """Start a run of *workflow*, wait for its end, and return its result."""
         runtime, request = self._request(workflow, args, kwargs or {}, None, None)
         return workflow.signature.decode_result(await runtime.call(request))  # type: ignore[no-any-return]
@@ -203,7 +203,7 @@ class App:
         return await self.recorded().purge(before, statuses)
 
     def worker(self, *, runtime: str | None = None, grace: float = 10.0) -> AbstractAsyncContextManager[None]:
-        """Return a context in which this process takes part in the work; on leaving, running steps get *grace* seconds."""
+        """Return a context in which this process works; on leaving, running steps get *grace* seconds."""
         return _Working(self.recorded(runtime), grace)
 
     async def close(self, grace: float = 0.0) -> None:
@@ -267,6 +267,6 @@ def default_app() -> App:
 
 def set_default_app(app: App | None) -> App | None:
     """Put *app* behind the functions of the package; return the one before. None: a new one on next use."""
-    global _default  # noqa: PLW0603 -- the one place where there is one
+    global _default
     before, _default = _default, app
     return before

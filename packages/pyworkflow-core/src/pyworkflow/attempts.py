@@ -60,9 +60,7 @@ async def _call(step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
     return await asyncio.get_running_loop().run_in_executor(threads, call)
 
 
-def next_delay(
-    policy: RetryPolicy, retries: int, number: int, error: BaseException, now: datetime
-) -> float | None:
+def next_delay(policy: RetryPolicy, retries: int, number: int, error: BaseException, now: datetime) -> float | None:
     """Return the seconds to wait after failed attempt *number*, or None: there is no other attempt."""
     if isinstance(error, _NEVER_RETRIED) or number > retries:
         return None

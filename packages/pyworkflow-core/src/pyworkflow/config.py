@@ -219,7 +219,7 @@ def _from_file(cwd: Path) -> dict[str, _Given]:
     file = next((path for folder in (cwd, *cwd.parents) if (path := folder / "pyproject.toml").is_file()), None)
     if file is None:
         return {}
-    import tomllib  # noqa: PLC0415 -- most processes need no TOML
+    import tomllib
 
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("pyworkflow", {})

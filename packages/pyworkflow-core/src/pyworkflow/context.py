@@ -19,7 +19,9 @@ class WorkflowContext(Protocol):
 
     run_id: str
 
-    def call_step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+    def call_step(
+        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
         """Return a coroutine that has *step* carried out and gives its result."""
 
     def sleep(self, delay: float | None, until: datetime | None) -> Coroutine[Any, Any, None]:

@@ -34,7 +34,7 @@ def step(
 ) -> _StepDecorator: ...
 
 
-def step(  # noqa: PLR0913 -- one keyword for each option
+def step(
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -49,8 +49,8 @@ def step(  # noqa: PLR0913 -- one keyword for each option
     """Make a function, sync or async, a step: where side effects live. Use it bare or with arguments.
 
     Called in a workflow it is an operation of the run: its result is recorded once, it is retried, and never runs again
-    once it is recorded; it may run more than once before that. Called anywhere else it is a plain call. Sync functions run
-    in a thread; in a workflow they are awaited too.
+    once it is recorded; it may run more than once before that. Called anywhere else it is a plain call. Sync functions
+    run in a thread; a workflow awaits them too.
 
     Args:
         function: The function, where the decorator is used bare.
@@ -107,9 +107,9 @@ def workflow(
 
     Args:
         function: The function, where the decorator is used bare.
-        name: What runs are stored under; by default the function's qualified name. Keep it when you rename the function.
+        name: What runs are stored under; by default the function's qualified name. Keep it when you rename that.
         runtime: Where it runs; by default ``default_runtime``.
-        durable: Whether its runs are recorded and survive their process; by default what the runtime can do, then
+        durable: Whether its runs are recorded, and survive their process; by default what the runtime can do, then
             ``default_durable``, then the runtime's own default.
 
     Raises:
@@ -120,7 +120,7 @@ def workflow(
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
         if runtime is not None and durable is not None:
             _check_mode(runtime, durable=durable)
-        return Workflow(function, name, default_registry, runtime, durable)
+        return Workflow(function, name, default_registry, runtime=runtime, durable=durable)
 
     return decorate if function is None else decorate(function)
 
@@ -149,4 +149,4 @@ class _StepDecorator:
     @overload
     def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
-        raise DefinitionError
+        raise DefinitionError(function)

@@ -52,7 +52,7 @@ class _Definition:
         self.registry = registry
         self._codec: Codec | None = None
         self._signature: Signature
-        update_wrapper(self, function)
+        update_wrapper(self, function)  # type: ignore[arg-type]  # subclasses can be called
 
     @property
     def signature(self) -> Signature:
@@ -101,6 +101,7 @@ class Step(_Definition, Generic[P, R]):
         registry.add_step(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Have it carried out, in a workflow; elsewhere call the function itself."""
         context = workflow_context.get()
         if context is None or step_context.get() is not None:
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
@@ -113,7 +114,13 @@ class Workflow(_Definition, Generic[P, R]):
     kind = "workflow"
 
     def __init__(
-        self, function: Callable[P, Any], name: str | None, registry: Registry, runtime: str | None, durable: bool | None
+        self,
+        function: Callable[P, Any],
+        name: str | None,
+        registry: Registry,
+        *,
+        runtime: str | None,
+        durable: bool | None,
     ) -> None:
         super().__init__(function, name, registry)
         self.runtime = runtime
@@ -126,6 +133,7 @@ class Workflow(_Definition, Generic[P, R]):
         return self.signature.encode_result(await self.function(*decoded_args, **decoded_kwargs))
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Start a run and wait for its result."""
         from pyworkflow.app import default_app  # the app knows workflows, not the other way round
 
         return await default_app().call(self, args, kwargs)

@@ -52,8 +52,8 @@ _LAST = 1 << 62
 class StoredRuntime(DurableRuntime):
     """Runs that live in a storage, advanced by workers that share it.
 
-    A worker is one per process and event loop. It takes jobs that are due, or whose worker is dead, looks for them every
-    *sweep*, and shows that it lives by its lease.
+    A worker is one per process and event loop. It takes jobs that are due, or whose worker is dead, looks for them
+    every *sweep*, and shows that it lives by its lease.
     """
 
     def __init__(self, app: App, options: WorkerOptions | None = None) -> None:
@@ -216,7 +216,12 @@ class StoredRuntime(DurableRuntime):
         loop, storage = asyncio.get_running_loop(), await self.storage()
         if self._worker is not None and self._loop is loop:  # nothing is awaited from here on: there is one at most
             return self._worker
-        if self._loop is not None and self._loop is not loop and not self._loop.is_closed() and self._worker is not None:
+        if (
+            self._loop is not None
+            and self._loop is not loop
+            and not self._loop.is_closed()
+            and self._worker is not None
+        ):
             msg = "this App is in use on another event loop of this process; make an App(...) for each loop"
             raise RuntimeError(msg)
         self._stop_heartbeat()
@@ -337,4 +342,3 @@ def _outcome(run_id: str, end: Event) -> Plain:
 
 def _ended(run: Run) -> RunEnded:
     return RunEnded(f"run {run.id!r} has ended already: it is {run.status.value}")
-

@@ -42,8 +42,8 @@ MIN_INTERRUPTIONS = 3
 
 
 _STUCK = (
-    "the workflow waits for something that is not an operation of the run, such as an asyncio.Event that nobody sets or a "
-    "future of its own, so nothing can ever wake it"
+    "the workflow waits for something that is not an operation of the run, such as an asyncio.Event nobody sets or "
+    "a future of its own, so nothing can ever wake it"
 )
 
 

@@ -56,9 +56,7 @@ class RunHandle(Generic[R]):
                 raise  # the workflow's own
             msg = f"run {self.id!r} has not ended within {limit:g} s; it goes on"
             raise TimeoutError(msg) from None
-        if self._workflow is None:
-            return value  # type: ignore[no-any-return]
-        return self._workflow.signature.decode_result(value)  # type: ignore[no-any-return]
+        return value if self._workflow is None else self._workflow.signature.decode_result(value)  # type: ignore[no-any-return]
 
     async def run(self) -> Run:
         """Return what is known of the run now: its status, workflow, times and length.

@@ -51,4 +51,6 @@ def _after_retry(kept: list[tuple[int, Event]], cut: int) -> list[tuple[int, Eve
     ]
     requested = {event.command.op for _, event in before if isinstance(event, Requested)}
     answers = (Completed, Fired)  # work that was done meanwhile stays done
-    return before + [pair for pair in kept if pair[0] > cut and isinstance(pair[1], answers) and pair[1].op in requested]
+    return before + [
+        pair for pair in kept if pair[0] > cut and isinstance(pair[1], answers) and pair[1].op in requested
+    ]

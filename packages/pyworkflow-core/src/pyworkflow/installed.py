@@ -34,7 +34,7 @@ class Distribution:
 
 def entry_points() -> dict[str, EntryPoint]:
     """Return the installed plugins by name; where two distributions share one, ``name@distribution``."""
-    import importlib.metadata  # noqa: PLC0415 -- see above
+    import importlib.metadata
 
     all_points = importlib.metadata.entry_points(group=GROUP)
     points = {(point.name, point.value, distribution(point).name): point for point in all_points}
@@ -53,7 +53,7 @@ def distribution(point: EntryPoint) -> Distribution:
 
 def version(package: str) -> str | None:
     """Return the installed version of *package*, or None."""
-    import importlib.metadata  # noqa: PLC0415 -- see above
+    import importlib.metadata
 
     try:
         return importlib.metadata.version(package)
@@ -71,7 +71,7 @@ def conflicts() -> list[str]:
 
     Looks at the metadata of two names only. For errors and the command line; nothing calls it at import.
     """
-    import importlib.metadata  # noqa: PLC0415 -- see above
+    import importlib.metadata
 
     return [
         f"the distribution {dist.name} {dist.version} is another project that installs a package 'pyworkflow' into the "

@@ -30,7 +30,7 @@ class LocalRuntime(StoredRuntime):
         kept: How many sleeping workflows stay in memory.
     """
 
-    def __init__(  # noqa: PLR0913 -- one keyword for each option of the config string
+    def __init__(
         self,
         app: App,
         *,
@@ -72,7 +72,7 @@ class LocalRuntime(StoredRuntime):
     async def result(self, run_id: str) -> Plain:
         """Wait for the end of a run of either mode."""
         task = self._transient.get(run_id)
-        return await super().result(run_id) if task is None else await asyncio.shield(task)
+        return await (super().result(run_id) if task is None else asyncio.shield(task))
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask a run of either mode to stop."""

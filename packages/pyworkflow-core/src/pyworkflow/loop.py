@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 # These iterate over sets, so their order differs from run to run and from Python to Python.
 _UNORDERED = {
-    "_wait.<locals>._on_completion": "asyncio.wait() works on a set, so its order changes on replay; use pyworkflow.wait()",
+    "_wait.<locals>._on_completion": "asyncio.wait() works on a set, so its order changes on replay; "
+    "use pyworkflow.wait()",
     "as_completed.<locals>._on_completion": "asyncio.as_completed() works on a set, so its order changes on replay; "
     "use pyworkflow.as_completed()",
     "_AsCompletedIterator._handle_completion": "asyncio.as_completed() works on a set, so its order changes on replay; "
@@ -126,8 +127,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             for task in list(self._tasks):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 try:
-                    task.get_coro().close()  # type: ignore[union-attr]
-                except BaseException:  # noqa: BLE001 -- a user's finally block may raise anything; nobody is there to care
+                    task.get_coro().close()
+                except BaseException:
                     logger.debug("a workflow raised while it was put away", exc_info=True)
         self._tasks.clear()
         self._ready.clear()
@@ -146,12 +147,14 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]  # typeshed ties callback and args together
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]  # as above
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(self.now + delay, callback, args, self, context)
@@ -161,7 +164,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             self._owner.start_timer(handle, delay)
         return handle
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_later(when - self.now, callback, *args, context=context)
@@ -205,7 +208,9 @@ def _asked_by_wait_for() -> bool:
 
 def _refusing(name: str) -> Callable[..., NoReturn]:
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        msg = f"a workflow cannot use the event loop's {name}(): it would not be replayed after a crash; put this into a @step"
+        msg = (
+            f"a workflow cannot use the loop's {name}(): it would not be replayed after a crash; put this into a @step"
+        )
         raise NotInWorkflow(msg)
 
     return refuse

@@ -58,7 +58,7 @@ class _Answer(asyncio.Future[Any]):
     def cancel(self, msg: Any = None) -> bool:
         cancelled = super().cancel(msg)
         if cancelled:
-            self.machine._abandon(self.pending)
+            self.machine.abandon(self.pending)
         return cancelled
 
 
@@ -109,8 +109,8 @@ class Machine:
         self.pending: dict[int, Pending] = {}
         self._abandoned: list[Pending] = []
         self._body = body
-        self._loop = ReplayLoop(self)
-        self._main: WorkflowTask | None = None
+        self._loop = ReplayLoop(self)  # type: ignore[abstract]  # what is missing refuses, see there
+        self._main: asyncio.Task[Any] | None = None
         self._now = self.started = datetime.fromtimestamp(0, UTC)
         self._seed = ""
         self._fresh: list[Pending] = []  # asked since the workflow last came to rest, not numbered
@@ -309,7 +309,8 @@ class Machine:
                 self._waking[op] = pending
         fresh.clear()
 
-    def _abandon(self, pending: Pending) -> None:
+    def abandon(self, pending: Pending) -> None:
+        """Note that nobody waits for *pending* any more."""
         if self._pop(pending.op) is not None:
             self._abandoned.append(pending)
 
@@ -320,7 +321,7 @@ class Machine:
     def stop_timer(self, handle: asyncio.TimerHandle) -> None:
         """Forget *handle*."""
         if (pending := self._timers.pop(handle, None)) is not None:
-            self._abandon(pending)
+            self.abandon(pending)
 
     # -- what the workflow calls (`WorkflowContext`) ---------------------------------
 
@@ -369,8 +370,8 @@ def _blame(error: BaseException) -> int | None:
 def _say(command: Command) -> str:
     match command:
         case CallStep(name=name, args=args, kwargs=kwargs):
-            shown = [repr(value) for value in args]  # type: ignore[attr-defined]
-            shown += [f"{key}={value!r}" for key, value in kwargs.items()]  # type: ignore[attr-defined]
+            shown = [repr(value) for value in args]
+            shown += [f"{key}={value!r}" for key, value in kwargs.items()]
             text = ", ".join(shown)
             return f"step {name}({text if len(text) <= 80 else text[:77] + '...'})"  # noqa: PLR2004 -- a line's worth
         case StartTimer(delay=None, until=until):

@@ -53,7 +53,7 @@ class MemoryStorage(Storage):
         """Return a run and its later events; see `Storage.load`."""
         return self._run(run_id), self._events[run_id][after:]
 
-    async def append(  # noqa: PLR0913 -- the contract
+    async def append(
         self,
         run_id: str,
         events: Sequence[Event],
@@ -118,7 +118,7 @@ class MemoryStorage(Storage):
 
     # -- jobs ----------------------------------------------------------------------------
 
-    async def claim(  # noqa: PLR0913 -- the contract
+    async def claim(
         self,
         worker: str,
         now: datetime,

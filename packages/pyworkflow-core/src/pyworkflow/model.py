@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, ClassVar, NewType
+from typing import Any, ClassVar, TypeAlias
 
-from attrs import Factory, frozen
+from attrs import frozen
 
-Plain = NewType("Plain", object)
+Plain: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, list of Plain, dict of str to Plain. Made by the codec."""
 
 RUN_OP = 0
@@ -291,15 +291,3 @@ class Page:
 
     runs: Sequence[Run] = ()
     cursor: str | None = None
-
-
-@frozen
-class Start:
-    """A request to start a run; *args* and *kwargs* are encoded."""
-
-    workflow: str
-    args: Plain = Factory(list)
-    kwargs: Plain = Factory(dict)
-    run_id: str = ""
-    idempotency_key: str | None = None
-    options: Mapping[str, Any] = Factory(dict)

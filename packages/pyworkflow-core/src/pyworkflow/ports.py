@@ -61,7 +61,7 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def append(  # noqa: PLR0913 -- one atomic act with its conditions
+    async def append(
         self,
         run_id: str,
         events: Sequence[Event],
@@ -99,7 +99,7 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def claim(  # noqa: PLR0913 -- one atomic act with its conditions
+    async def claim(
         self,
         worker: str,
         now: datetime,

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import uuid as _uuid
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pyworkflow.context import StepContext, step_context, workflow_context
+from pyworkflow.context import StepContext, WorkflowContext, step_context, workflow_context
 from pyworkflow.durations import seconds
-from pyworkflow.errors import WorkflowError
+from pyworkflow.errors import ConfigError, WorkflowError
 
 T = TypeVar("T")
 
 
 async def sleep(duration: float | str | timedelta | datetime) -> None:
-    """Sleep; in a durable run the wake time is stored, the sleep survives crashes and costs nothing meanwhile.
+    """Sleep; in a durable run the wake time is stored, and the sleep survives crashes and costs nothing.
 
     Args:
-        duration: Seconds, ``"1h30m"``, a `timedelta`, or the aware `datetime` to wake at. What is zero, negative or past
-            returns at once. There is no upper bound but the year 9999.
+        duration: Seconds, ``"1h30m"``, a `timedelta`, or the aware `datetime` to wake at. What is zero, negative or
+            past returns at once. There is no upper bound but the year 9999.
 
     Raises:
         ConfigError: *duration* is none of these.
@@ -30,23 +30,30 @@ async def sleep(duration: float | str | timedelta | datetime) -> None:
     if context is not None and step_context.get() is None:
         await context.sleep(delay, until)
     elif until is not None:
-        while (left := (until - datetime.now(UTC)).total_seconds()) > 0:
-            await asyncio.sleep(left)
+        await sleep_until(until)
     else:
         await asyncio.sleep(max(0.0, delay or 0.0))
+
+
+async def sleep_until(until: datetime) -> None:
+    """Sleep on the event loop until the wall clock shows *until*, and not less."""
+    while (left := (until - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110 -- a clock tells nobody
+        await asyncio.sleep(left)
 
 
 def _when(duration: float | str | timedelta | datetime) -> tuple[float | None, datetime | None]:
     if isinstance(duration, datetime):
         if duration.tzinfo is None:
-            msg = f"sleep() was given the naive datetime {duration.isoformat()}; say in which time zone, e.g. tzinfo=UTC"
-            raise ValueError(msg)
+            msg = (
+                f"sleep() was given the naive datetime {duration.isoformat()}; say in which time zone, e.g. tzinfo=UTC"
+            )
+            raise ConfigError(msg)
         return None, duration.astimezone(UTC)
     return seconds(duration), None
 
 
 def now() -> datetime:
-    """Return the time, aware, in UTC; in a durable run that of the event the workflow saw last, so replay sees it too."""
+    """Return the time, aware, in UTC; in a durable run that of the last event, so that replay sees the same."""
     context = workflow_context.get()
     return datetime.now(UTC) if context is None else context.now()
 
@@ -61,7 +68,7 @@ def uuid4() -> _uuid.UUID:
     return _uuid.UUID(int=_in_workflow("uuid4").chance().getrandbits(128), version=4)
 
 
-def _in_workflow(name: str) -> Any:
+def _in_workflow(name: str) -> WorkflowContext:
     context = workflow_context.get()
     if context is None:
         msg = f"pyworkflow.{name}() was called outside a workflow; there the standard library serves"
@@ -83,9 +90,12 @@ def current_step() -> StepContext:
 
 
 async def wait(
-    aws: Iterable[asyncio.Future[T]], *, timeout: float | None = None, return_when: str = asyncio.ALL_COMPLETED
+    aws: Iterable[asyncio.Future[T]],
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 -- as in asyncio
+    return_when: str = asyncio.ALL_COMPLETED,
 ) -> tuple[list[asyncio.Future[T]], list[asyncio.Future[T]]]:
-    """Wait for tasks or futures as `asyncio.wait` does, but in a fixed order: returns the done and the pending ones as lists.
+    """Wait as `asyncio.wait` does, but in a fixed order; returns a list of the done and one of the pending ones.
 
     Args:
         aws: Tasks or futures; their order is kept.
@@ -106,25 +116,16 @@ async def wait(
     if return_when not in {asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION, asyncio.ALL_COMPLETED}:
         msg = f"return_when={return_when!r} is none of FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED"
         raise ValueError(msg)
-
-    def enough() -> bool:
-        done = [future for future in futures if future.done()]
-        if len(done) == len(futures):
-            return True
-        if return_when == asyncio.FIRST_EXCEPTION:
-            return any(not future.cancelled() and future.exception() is not None for future in done)
-        return return_when == asyncio.FIRST_COMPLETED and bool(done)
-
     changed = asyncio.Event()
 
     def notice(_: asyncio.Future[T]) -> None:
-        if enough():
+        if _enough(futures, return_when):
             changed.set()
 
     for future in futures:
         future.add_done_callback(notice)
     try:
-        if not enough():
+        if not _enough(futures, return_when):
             async with asyncio.timeout(timeout):
                 await changed.wait()
     except TimeoutError:
@@ -132,7 +133,16 @@ async def wait(
     finally:
         for future in futures:
             future.remove_done_callback(notice)
-    return [f for f in futures if f.done()], [f for f in futures if not f.done()]
+    return [future for future in futures if future.done()], [future for future in futures if not future.done()]
+
+
+def _enough(futures: Sequence[asyncio.Future[Any]], return_when: str) -> bool:
+    done = [future for future in futures if future.done()]
+    if len(done) == len(futures):
+        return True
+    if return_when == asyncio.FIRST_EXCEPTION:
+        return any(not future.cancelled() and future.exception() is not None for future in done)
+    return return_when == asyncio.FIRST_COMPLETED and bool(done)
 
 
 class as_completed(Iterator[Awaitable[T]]):  # noqa: N801 -- reads like the asyncio function it stands for
@@ -154,7 +164,7 @@ class as_completed(Iterator[Awaitable[T]]):  # noqa: N801 -- reads like the asyn
         loop = asyncio.get_running_loop()
         self._timer = None if timeout is None else loop.call_later(timeout, self._ended.put_nowait, None)
 
-    def __iter__(self) -> Iterator[Awaitable[T]]:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Awaitable[T]:

@@ -52,7 +52,7 @@ def _add(known: dict[str, Any], new: Any, what: str) -> None:
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Whether the two are one definition met twice: a module run as a script and imported, a closure, a notebook cell."""
+    """Whether they are one definition met twice: a module run as a script and imported, a closure, a notebook cell."""
     a, b = old.function.__code__, new.function.__code__
     if b.co_filename.startswith("<") or "ipykernel" in b.co_filename:
         return True

@@ -14,6 +14,7 @@ from attrs import define, field
 from pyworkflow.attempts import attempt, next_delay
 from pyworkflow.context import StepContext, step_context, workflow_context
 from pyworkflow.failures import rebuild, record_of
+from pyworkflow.primitives import sleep_until
 
 if TYPE_CHECKING:
     from pyworkflow.definitions import Step, Workflow
@@ -63,12 +64,10 @@ class Transient:
 
     async def sleep(self, delay: float | None, until: datetime | None) -> None:
         """Sleep on the event loop, and never too short."""
-        end = until if until is not None else None
-        if end is None:
+        if until is not None:
+            await sleep_until(until)
+        else:
             await asyncio.sleep(max(0.0, delay or 0.0))
-            return
-        while (left := (end - self.now()).total_seconds()) > 0:
-            await asyncio.sleep(left)
 
     def now(self) -> datetime:
         """Return the time, aware, in UTC."""

@@ -71,7 +71,7 @@ _WORDS: dict[Any, str] = {
 
 def nearest(name: str, known: Collection[str]) -> str | None:
     """Return which of *known* somebody may have meant by *name*."""
-    from difflib import get_close_matches  # noqa: PLC0415 -- only errors need it
+    from difflib import get_close_matches
 
     return next(iter(get_close_matches(name, sorted(known), 1)), None)
 

@@ -1,6 +1,6 @@
 """Events as JSON text, the form in which every storage keeps them.
 
-``{"spec":1,"events":[{"type":"completed","at":"2026-01-01T00:00:00+00:00","op":1,"value":42}]}``, in ASCII. Fields that
+``{"spec":1,"events":[{"at":"2026-01-01T00:00:00+00:00","op":1,"value":42,"type":"completed"}]}``, in ASCII. Fields that
 have their default are left out. Readers take every spec up to their own.
 """
 

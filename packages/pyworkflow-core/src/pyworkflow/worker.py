@@ -167,9 +167,7 @@ class Worker:
             self._drop(self.executions[job.run_id])
         self.executions[job.run_id] = execution
         try:
-            if job.recoveries > MAX_RECOVERIES:
-                msg = f"its worker was lost {job.recoveries} times: the run may be what kills them"
-                raise RunBlocked(msg)
+            _check_recoveries(job)
             kept = self._kept.pop(job.run_id, None)
             if kept is None:
                 await self._rebuild(execution)
@@ -413,6 +411,12 @@ def _pauses() -> Iterator[float]:
         pause = min(2 * pause, 5.0)
 
 
+def _check_recoveries(job: Job) -> None:
+    if job.recoveries > MAX_RECOVERIES:
+        msg = f"its worker was lost {job.recoveries} times: the run may be what kills them"
+        raise RunBlocked(msg)
+
+
 def _free(lease: Job, due: datetime | None) -> Job:
     return Job(lease.run_id, lease.op, due, lease.workflow, lease.queue)
 
@@ -421,4 +425,8 @@ def _still_news(machine: Machine, facts: Sequence[Event]) -> list[Event]:
     """Return those of *facts* that a rebuilt machine still waits for."""
     answers = Completed | Failed | Retrying | Attempted
     kept = [fact for fact in facts if isinstance(fact, answers) and fact.op in machine.pending]
-    return [fact for fact in kept if not isinstance(fact, Retrying | Attempted) or fact.attempt >= machine.pending[fact.op].attempt]
+    return [
+        fact
+        for fact in kept
+        if not isinstance(fact, Retrying | Attempted) or fact.attempt >= machine.pending[fact.op].attempt
+    ]

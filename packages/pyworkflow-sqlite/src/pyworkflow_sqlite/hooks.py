@@ -22,7 +22,7 @@ def sqlite(
     """Make the storage of ``sqlite:///relative.db`` or ``sqlite:////absolute.db``."""
     path = place.removeprefix("/")
     if not path or not place.startswith("/"):
-        msg = "it needs the path of a file: sqlite:///workflows.db (relative) or sqlite:////var/lib/workflows.db (absolute)"
+        msg = "it needs the path of a file: sqlite:///workflows.db (relative) or sqlite:////var/workflows.db (absolute)"
         raise ConfigError(msg)
     from pyworkflow_sqlite.storage import SQLiteStorage
 

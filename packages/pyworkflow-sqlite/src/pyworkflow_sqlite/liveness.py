@@ -1,8 +1,8 @@
 """Tells at once that a process on this machine is dead: the system takes its locks away.
 
-Each worker that holds a lease holds a lock on one byte of a file beside the database, at a place that its id gives. Who can
-lock that byte knows that the worker's process is gone. POSIX locks belong to a process and a file, and closing any
-descriptor of the file drops them all, so there is one descriptor a file and process, and it stays open.
+Each worker that holds a lease holds a lock on one byte of a file beside the database, at a place that its id gives.
+Who can lock that byte knows that the worker's process is gone. POSIX locks belong to a process and a file, and closing
+any descriptor of the file drops them all, so there is one descriptor a file and process, and it stays open.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         raise StorageError(msg)
     if version > len(MIGRATIONS):
         msg = (
-            f"{path} was written by a newer pyworkflow-sqlite (layout {version}; this one knows up to {len(MIGRATIONS)}); "
+            f"{path} was written by a newer version (layout {version}; this one knows up to {len(MIGRATIONS)}): "
             "upgrade the package, or use the file that the older version wrote"
         )
         raise StorageError(msg)

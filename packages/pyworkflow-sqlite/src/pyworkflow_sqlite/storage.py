@@ -25,6 +25,11 @@ _FINAL = tuple(status.value for status in Status if status.is_final)
 _CHUNK = 500
 _LENGTH = "select seq + n - 1 from events where run_id = ? order by seq desc limit 1"
 _ADD_JOB = "insert into jobs (run_id, op, workflow, queue, data, due, worker, epoch) values (?, ?, ?, ?, ?, ?, ?, ?)"
+_TAKE_JOB = (
+    "update jobs set worker = ?, epoch = epoch + 1, recoveries = recoveries + lapsed, due = null, woken = 0 "
+    "where run_id = ? and op = ? returning run_id, op, workflow, queue, data, epoch, lapsed, recoveries, "
+    "(select seq + n - 1 from events where run_id = ? order by seq desc limit 1)"
+)
 _ADD_EVENTS = "insert into events (run_id, seq, n, data) values (?, ?, ?, ?)"
 
 
@@ -33,8 +38,8 @@ class SQLiteStorage(Storage):
 
     Args:
         path: The file; made, readable by its owner only, if it is not there. Its folder has to exist.
-        synchronous: ``full``: what was acknowledged survives a power cut. ``normal``: it survives any crash of the process,
-            and a power cut may take the last commits.
+        synchronous: ``full``: what was acknowledged survives a power cut. ``normal``: it survives any crash of the
+            process, and a power cut may take the last commits.
         busy_timeout: How long to wait for other processes that keep the file locked; seconds or a `timedelta`.
     """
 
@@ -118,7 +123,7 @@ class SQLiteStorage(Storage):
             raise DamagedHistory(msg)
         return run, events_of(run_id, packed, after)
 
-    async def append(  # noqa: PLR0913 -- the contract
+    async def append(
         self,
         run_id: str,
         events: Sequence[Event],
@@ -221,7 +226,7 @@ class SQLiteStorage(Storage):
 
     # -- jobs ----------------------------------------------------------------------------
 
-    async def claim(  # noqa: PLR0913 -- the contract
+    async def claim(
         self,
         worker: str,
         now: datetime,
@@ -244,7 +249,9 @@ class SQLiteStorage(Storage):
             for (other,) in db.execute("select id from workers where id <> ?", (worker,)).fetchall():
                 if self._liveness.is_dead(other):
                     _free(db, other, time)
-            for (other,) in db.execute("select id from workers where until <= ? and id <> ?", (time, worker)).fetchall():
+            for (other,) in db.execute(
+                "select id from workers where until <= ? and id <> ?", (time, worker)
+            ).fetchall():
                 _free(db, other, time)
             found = db.execute(
                 "select run_id, op from jobs where worker is null and due <= :now "  # noqa: S608 -- constants
@@ -253,15 +260,7 @@ class SQLiteStorage(Storage):
             ).fetchall()
             if found:
                 _prolong(db, worker, until)
-            return [
-                db.execute(
-                    "update jobs set worker = ?, epoch = epoch + 1, recoveries = recoveries + lapsed, due = null, woken = 0 "
-                    "where run_id = ? and op = ? returning run_id, op, workflow, queue, data, epoch, lapsed, recoveries, "
-                    f"({_LENGTH})",  # noqa: S608 -- a constant
-                    (worker, run_id, op, run_id),
-                ).fetchone()
-                for run_id, op in found
-            ]
+            return [db.execute(_TAKE_JOB, (worker, run_id, op, run_id)).fetchone() for run_id, op in found]
 
         claimed = await self._database.submit(operation, writes=True)
         return [
@@ -284,7 +283,7 @@ class SQLiteStorage(Storage):
                 return []
             _prolong(db, worker, until)
             woken = "from jobs where worker = ? and woken"
-            found = db.execute(f"select run_id {woken} and op = {RUN_OP}", (worker,)).fetchall()  # noqa: S608 -- constants
+            found = db.execute(f"select run_id {woken} and op = {RUN_OP}", (worker,)).fetchall()
             if found:
                 db.execute("update jobs set woken = 0 where worker = ? and woken", (worker,))
             return [run_id for (run_id,) in found]
@@ -320,7 +319,8 @@ def _write_job(db: sqlite3.Connection, row: tuple[Any, ...], *, owned: bool) -> 
         db.execute(_ADD_JOB, row)
     elif owned:
         db.execute(
-            "update jobs set due = ?, data = coalesce(?, data), worker = ?, lapsed = 0, woken = 0 where run_id = ? and op = ?",
+            "update jobs set due = ?, data = coalesce(?, data), worker = ?, lapsed = 0, woken = 0 "
+            "where run_id = ? and op = ?",
             (due, data, worker, run_id, op),
         )
     elif old[1] is not None:

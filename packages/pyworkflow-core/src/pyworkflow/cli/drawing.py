@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from attrs import frozen
+from rich.cells import set_cell_size
 from rich.text import Text
 
 from pyworkflow.cli import wording
@@ -42,7 +43,9 @@ class Ink:
 ASCII = Ink("=", "x", "!", ".")
 
 
-def drawing(run: Run, line: Timeline, now: datetime, *, width: int = _LIMIT, ascii_only: bool = False) -> Iterator[Text]:
+def drawing(
+    run: Run, line: Timeline, now: datetime, *, width: int = _LIMIT, ascii_only: bool = False
+) -> Iterator[Text]:
     """Yield the lines of a run: what it is, its operations, how it ended.
 
     Args:
@@ -58,9 +61,11 @@ def drawing(run: Run, line: Timeline, now: datetime, *, width: int = _LIMIT, asc
     if line.rows:
         yield Text()
         yield from _table(line, now, width, ink)
-    for mark in line.marks:
+    if line.marks:
         yield Text()
-        yield Text.assemble((f"{'+' + wording.between(line.start, mark.at):>8}  ", "bright_black"), wording.one_line(mark.text))
+    for mark in line.marks:
+        at = "+" + wording.between(line.start, mark.at)
+        yield Text.assemble((f"{at:>8}  ", "bright_black"), wording.one_line(mark.text))
     yield Text()
     yield from _foot(line, width)
 
@@ -161,7 +166,7 @@ def _joined(  # noqa: PLR0917 -- one for each column
     state.pad_right(columns.state - len(state.plain))
     line = Text(style=style)
     line.append(f"{op:>{columns.op}}  ", "bright_black")
-    line.append(f"{name:<{columns.name}}  {start:>{columns.start}}  {took:>{columns.took}}  ")
+    line.append(f"{set_cell_size(name, columns.name)}  {start:>{columns.start}}  {took:>{columns.took}}  ")
     line.append_text(state)
     line.append("  ")
     line.append_text(bar)
@@ -174,7 +179,11 @@ def _notes(row: Row, now: datetime) -> Iterator[str]:
         took = wording.between(attempt.start, attempt.end or now)
         match attempt.outcome:
             case Outcome.FAILED if attempt.error is not None:
-                rest = "" if attempt.due is None or attempt.end is None else f"; again after {_pause(attempt.end, attempt.due)}"
+                rest = (
+                    ""
+                    if attempt.due is None or attempt.end is None
+                    else f"; again after {_pause(attempt.end, attempt.due)}"
+                )
                 yield f"attempt {attempt.number} failed after {took}: {wording.error(attempt.error)}{rest}"
             case Outcome.LOST:
                 yield f"attempt {attempt.number} was lost with its worker, at most {took} after it began"
@@ -222,34 +231,3 @@ def _legend(phases: set[Phase], ink: Ink) -> str:
         Phase.WAITING: f"{ink.wait} waiting",
     }
     return "   ".join(word for phase, word in words.items() if phase in phases)
-
-
-def as_json(line: Timeline) -> Sequence[dict[str, object]]:
-    """Return the operations of a run, for programs."""
-    return [
-        {
-            "op": row.op,
-            "kind": row.command.kind,
-            "name": row.command.name,
-            "args": getattr(row.command, "args", None),
-            "kwargs": getattr(row.command, "kwargs", None),
-            "state": row.state.value,
-            "started_at": row.start.isoformat(),
-            "ended_at": None if row.end is None else row.end.isoformat(),
-            "until": None if row.until is None else row.until.isoformat(),
-            "result": row.value,
-            "attempts": [
-                {
-                    "number": attempt.number,
-                    "started_at": attempt.start.isoformat(),
-                    "ended_at": None if attempt.end is None else attempt.end.isoformat(),
-                    "outcome": attempt.outcome.value,
-                    "error": None
-                    if attempt.error is None
-                    else {"type": wording.type_name(attempt.error), "message": attempt.error.message},
-                }
-                for attempt in row.attempts
-            ],
-        }
-        for row in line.rows
-    ]

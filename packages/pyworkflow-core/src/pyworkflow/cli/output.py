@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import click
 
 from pyworkflow.cli.wording import one_line
-from pyworkflow.model import Run, Status
+from pyworkflow.model import Status
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +61,7 @@ _UNBOUNDED = 100_000  # columns: a pipe cuts nothing off
 
 def console(file: IO[str] | None = None) -> Console:
     """Return where people's output goes: coloured and as wide as the terminal, or plain and uncut in a pipe."""
-    from rich.console import Console  # noqa: PLC0415 -- see above
+    from rich.console import Console
 
     made = Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
@@ -102,8 +102,8 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, give: st
         give: The column that is cut first if the terminal is too narrow.
         right: The columns that are set flush right.
     """
-    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 -- see above
-    from rich.text import Text  # noqa: PLC0415 -- see above
+    from rich.cells import cell_len, set_cell_size
+    from rich.text import Text
 
     out = console()
     widths = [max(cell_len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
@@ -125,19 +125,6 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, give: st
     print_lines(lines, out)
 
 
-def run_as_json(run: Run) -> dict[str, Any]:
-    """Return what is known of a run, for programs."""
-    return {
-        "id": run.id,
-        "workflow": run.workflow,
-        "status": run.status.value,
-        "created_at": run.created_at.isoformat(),
-        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
-        "events": run.length,
-        "idempotency_key": run.idempotency_key,
-    }
-
-
 def flat(error: BaseException) -> str:
     """Return the text of an error; it may have lines, but nothing that a terminal would obey."""
     lines = str(error).splitlines() or [type(error).__name__]
@@ -148,6 +135,6 @@ def plain_text(value: Any) -> str:
     """Return a result for people: text as it is, everything else as Python shows it."""
     if isinstance(value, str):
         return value
-    from pprint import pformat  # noqa: PLC0415 -- most commands need none of it
+    from pprint import pformat
 
     return cast("str", pformat(value, width=100, sort_dicts=False))

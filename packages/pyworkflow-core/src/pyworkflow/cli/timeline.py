@@ -257,7 +257,9 @@ class _Telling:
             # What was asked for after the failure is asked for anew, under the same numbers.
             self.operations = {op: one for op, one in self.operations.items() if one.asked < cut}
         for operation in self.operations.values():
-            first = 1 if operation.answered == cut else max((t.number for t in operation.tries if t.since < cut), default=1)
+            first = (
+                1 if operation.answered == cut else max((t.number for t in operation.tries if t.since < cut), default=1)
+            )
             if cut and isinstance(operation.answer, Failed) and operation.answered >= cut:
                 operation.answer = None
                 operation.tries.append(_Try(first, at, number))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from types import NoneType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin
 
 from attrs import define, field
 
@@ -44,7 +44,7 @@ class Codec:
     def converter(self) -> Converter:
         """The cattrs converter. Register hooks before the codec is used; each gives what the codec can store."""
         # cattrs takes its time to import, and many need none
-        from pyworkflow.codec.converters import strict_converter  # noqa: PLC0415
+        from pyworkflow.codec.converters import strict_converter
 
         return strict_converter()
 
@@ -148,8 +148,9 @@ def _compiled(cache: dict[Any, Any], annotation: Any, make: Callable[[Any], Any]
     annotation = NoneType if annotation is None else annotation
     try:
         function = cache.get(annotation)
-    except TypeError:  # Annotated[…] with something that has no hash
-        return make(annotation)
+    except TypeError:  # without a hash: Annotated[…] with a list, say, or the args of a ParamSpec
+        inner = get_args(annotation)[0] if get_origin(annotation) is Annotated else Any
+        return _compiled(cache, inner, make)
     if function is None:
         function = cache[annotation] = make(annotation)
     return function
@@ -195,7 +196,7 @@ def _too_deep(value: Any, max_depth: int) -> str:
 
 
 def _problems(error: BaseException) -> str:
-    from pyworkflow.codec.converters import problems  # noqa: PLC0415 -- as above
+    from pyworkflow.codec.converters import problems
 
     if isinstance(error, RecursionError):
         return "it is nested too deep"

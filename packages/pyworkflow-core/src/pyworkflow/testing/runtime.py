@@ -47,7 +47,7 @@ class RuntimeConformance:
         return str(tmp_path / "effects")
 
     @pytest.mark.parametrize(
-        ("flow", "args", "expected"),
+        "flow, args, expected",
         [
             pytest.param(kit.nothing, (), "done", id="a workflow without operations"),
             pytest.param(kit.sequence, ("LOG", 10), 45, id="a sequence of steps"),
@@ -75,7 +75,7 @@ class RuntimeConformance:
         assert result == expected
 
     @pytest.mark.parametrize(
-        ("flow", "error", "match"),
+        "flow, error, match",
         [
             pytest.param(kit.declined, kit.Declined, "402", id="a step's own error"),
             pytest.param(kit.own_error, kit.Declined, "by the workflow", id="the workflow's own error"),
@@ -296,14 +296,16 @@ class DurableConformance(RuntimeConformance):
                 await app.recorded().retry(handle.id)
 
     @pytest.mark.parametrize(
-        ("flow", "match"),
+        "flow, match",
         [
             pytest.param(kit.sockets, "put this into a @step", id="sockets"),
             pytest.param(kit.in_a_thread, "put this into a @step", id="threads"),
             pytest.param(kit.stdlib_wait, r"use pyworkflow\.wait", id="asyncio.wait"),
         ],
     )
-    async def test_a_workflow_does_no_io_of_its_own(self, make_app: MakeApp, flow: Workflow[..., Any], match: str) -> None:
+    async def test_a_workflow_does_no_io_of_its_own(
+        self, make_app: MakeApp, flow: Workflow[..., Any], match: str
+    ) -> None:
         async with make_app() as app:
             with pytest.raises(NotInWorkflow, match=match):
                 await app.call(flow)
@@ -343,5 +345,3 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
-
-

@@ -188,8 +188,8 @@ async def group_fails(log: str) -> list[str]:
 
 @workflow(name="kit.race")
 async def race(log: str) -> str:
-    quick = asyncio.create_task(add(log, 1, 1))
-    never = asyncio.create_task(sleep("30 days"))
+    quick: asyncio.Task[Any] = asyncio.create_task(add(log, 1, 1))
+    never: asyncio.Task[Any] = asyncio.create_task(sleep("30 days"))
     done, pending = await pyworkflow.wait([never, quick], return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
@@ -222,7 +222,7 @@ async def time_limit(log: str) -> str:
 
 @workflow(name="kit.wait_for")
 async def wait_for(log: str) -> list[int]:
-    return await asyncio.gather(asyncio.wait_for(add(log, 1, 1), 60), add(log, 2, 2))
+    return list(await asyncio.gather(asyncio.wait_for(add(log, 1, 1), 60), add(log, 2, 2)))
 
 
 @workflow(name="kit.retried")

@@ -1,0 +1,83 @@
+"""The words of a command line as the arguments of a workflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+from pyworkflow.definitions import Workflow
+from pyworkflow.errors import ConfigError, Unstorable
+from pyworkflow.model import Plain
+
+
+def read_call(
+    workflow: Workflow[..., Any], texts: Sequence[str], named: Sequence[str]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a call.
+
+    A word is a JSON value, or else the text itself. What is JSON and does not fit the annotation, but does as text, is
+    text: ``42`` is the order ``"42"`` where an order is a `str`.
+
+    Args:
+        workflow: What to call; its annotations say what the values become.
+        texts: The positional arguments.
+        named: The keyword arguments, as ``name=value``.
+
+    Raises:
+        ConfigError: They do not fit the workflow; the message shows its signature.
+    """
+    names = [_name(item) for item in named]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        msg = f"the argument {twice!r} is given twice"
+        raise ConfigError(msg)
+    words = [*texts, *(item.partition("=")[2] for item in named)]
+    values = [value_of(word) for word in words]
+    complaint = _complaint(workflow, values, names)
+    for at, word in enumerate(words):
+        if complaint is None:
+            break
+        if isinstance(values[at], str):
+            continue
+        as_text = [*values[:at], word, *values[at + 1 :]]
+        other = _complaint(workflow, as_text, names)
+        if other != complaint:  # this one fits as text, and what else is wrong comes after it
+            values, complaint = as_text, other
+    if complaint is not None:
+        raise ConfigError(complaint)
+    args, kwargs = _split(values, names)
+    return workflow.signature.decode_call(cast("Plain", args), cast("Plain", kwargs))
+
+
+def value_of(word: str) -> Any:
+    """Return what a word means: a JSON value, or else the text itself."""
+    try:
+        return json.loads(word, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return word
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)  # NaN and Infinity are not JSON
+
+
+def _name(item: str) -> str:
+    name, equals, _ = item.partition("=")
+    if not equals or not name.isidentifier():
+        msg = f"{item!r} is not a keyword argument; write -k name=value"
+        raise ConfigError(msg)
+    return name
+
+
+def _split(values: list[Any], names: list[str]) -> tuple[list[Any], dict[str, Any]]:
+    first = len(values) - len(names)
+    return values[:first], dict(zip(names, values[first:], strict=True))
+
+
+def _complaint(workflow: Workflow[..., Any], values: list[Any], names: list[str]) -> str | None:
+    args, kwargs = _split(values, names)
+    try:
+        workflow.signature.decode_call(cast("Plain", args), cast("Plain", kwargs))
+    except (TypeError, Unstorable) as error:
+        return str(error)
+    return None

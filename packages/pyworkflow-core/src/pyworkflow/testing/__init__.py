@@ -1,0 +1,1 @@
+"""The conformance kit: what a backend has to do, as plain pytest classes, and the doubles that tests need."""
