@@ -106,7 +106,9 @@ async def naps() -> str:
     return "rested"
 
 
-async def left_by_a_lost_worker(storage: MemoryStorage, flow: Workflow[..., Any], *more: Event, recoveries: int = 0) -> str:
+async def left_by_a_lost_worker(
+    storage: MemoryStorage, flow: Workflow[..., Any], *more: Event, recoveries: int = 0
+) -> str:
     """Store a run whose only step was being carried out when its worker was lost."""
     before = datetime.now(UTC) - timedelta(hours=1)
     name = {"worker.attempts": "worker.attempt", "worker.just_once": "worker.once"}.get(flow.name, "worker.gone")
@@ -358,7 +360,9 @@ async def test_runs_of_unknown_workflows_are_left_alone() -> None:
     storage = MemoryStorage()
     now = datetime.now(UTC)
     run = Run("foreign", "somebody.else", now, length=1)
-    await storage.create(run, [RunStarted(now, run.workflow, [], {}, "")], [Job("foreign", due=now, workflow=run.workflow)])
+    await storage.create(
+        run, [RunStarted(now, run.workflow, [], {}, "")], [Job("foreign", due=now, workflow=run.workflow)]
+    )
     async with durable(storage) as app, app.worker():
         await app.call(sums, (1,))
     assert len(await storage.claim("w", datetime.now(UTC), timedelta(1), 9)) == 1

@@ -31,3 +31,9 @@ class SystemClock:
                 await event.wait()
         except TimeoutError:
             return
+
+
+async def sleep_until(until: datetime) -> None:
+    """Sleep on the event loop until the wall clock shows *until*, and not less."""
+    while (left := (until - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110 -- a clock tells nobody
+        await asyncio.sleep(left)

@@ -15,7 +15,7 @@ from pyworkflow.signature import Signature
 
 if TYPE_CHECKING:
     from pyworkflow.codec import Codec
-    from pyworkflow.model import Plain
+    from pyworkflow.plain import Plain
     from pyworkflow.ports import RetryPolicy
     from pyworkflow.registry import Registry
 

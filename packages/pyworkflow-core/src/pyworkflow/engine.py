@@ -23,7 +23,6 @@ from pyworkflow.model import (
     Event,
     Job,
     Page,
-    Plain,
     Run,
     RunCompleted,
     RunFailed,
@@ -35,6 +34,7 @@ from pyworkflow.model import (
 from pyworkflow.model import RunBlocked as BlockedEvent
 from pyworkflow.model import RunCancelled as CancelledEvent
 from pyworkflow.model import RunTerminated as TerminatedEvent
+from pyworkflow.plain import Plain
 from pyworkflow.ports import DurableRuntime, StartRequest
 from pyworkflow.worker import Worker, WorkerOptions
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyworkflow.engine import StoredRuntime
 from pyworkflow.errors import ConfigError, RunExists
 from pyworkflow.ids import new_run_id
-from pyworkflow.model import Plain
+from pyworkflow.plain import Plain
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow.transient import Transient
 from pyworkflow.worker import WorkerOptions

@@ -25,7 +25,6 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
-    Plain,
     Requested,
     Retrying,
     RunCancelled,
@@ -34,6 +33,7 @@ from pyworkflow.model import (
     RunStarted,
     StartTimer,
 )
+from pyworkflow.plain import Plain
 from pyworkflow.where import where_it_waits
 
 if TYPE_CHECKING:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar
 
 from attrs import frozen
 
-Plain: TypeAlias = Any
-"""A JSON value: None, bool, int, float, str, list of Plain, dict of str to Plain. Made by the codec."""
+from pyworkflow.plain import Plain
 
 RUN_OP = 0
 """The operation number under which a run itself has its job."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pluggy
 from attrs import Factory, frozen
 
-from pyworkflow.model import Event, Job, Page, Plain, Run, RunQuery, Status
+from pyworkflow.model import Event, Job, Page, Run, RunQuery, Status
+from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:
     from cattrs import Converter

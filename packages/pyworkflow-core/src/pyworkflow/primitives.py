@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequen
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
+from pyworkflow.clock import sleep_until
 from pyworkflow.context import StepContext, WorkflowContext, step_context, workflow_context
 from pyworkflow.durations import seconds
 from pyworkflow.errors import ConfigError, WorkflowError
@@ -33,12 +34,6 @@ async def sleep(duration: float | str | timedelta | datetime) -> None:
         await sleep_until(until)
     else:
         await asyncio.sleep(max(0.0, delay or 0.0))
-
-
-async def sleep_until(until: datetime) -> None:
-    """Sleep on the event loop until the wall clock shows *until*, and not less."""
-    while (left := (until - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110 -- a clock tells nobody
-        await asyncio.sleep(left)
 
 
 def _when(duration: float | str | timedelta | datetime) -> tuple[float | None, datetime | None]:

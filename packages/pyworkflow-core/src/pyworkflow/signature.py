@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from pyworkflow.codec import Codec, Decoder, Encoder
 from pyworkflow.errors import Unstorable
-from pyworkflow.model import Plain
+from pyworkflow.plain import Plain
 
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 

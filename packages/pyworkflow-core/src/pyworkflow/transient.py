@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from pyworkflow.attempts import attempt, next_delay
+from pyworkflow.clock import sleep_until
 from pyworkflow.context import StepContext, step_context, workflow_context
 from pyworkflow.failures import rebuild, record_of
-from pyworkflow.primitives import sleep_until
 
 if TYPE_CHECKING:
     from pyworkflow.definitions import Step, Workflow

@@ -16,7 +16,8 @@ from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
 from pyworkflow.errors import StorageError
-from pyworkflow.model import Command, Event, Plain
+from pyworkflow.model import Command, Event
+from pyworkflow.plain import Plain
 
 SPEC = 1
 """The newest form of events that this version reads, and the one it writes."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import ConfigError, Unstorable
-from pyworkflow.model import Plain
+from pyworkflow.plain import Plain
 
 
 def read_call(

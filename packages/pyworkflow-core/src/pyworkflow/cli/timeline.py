@@ -19,7 +19,6 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
-    Plain,
     Requested,
     Retrying,
     RunBlocked,
@@ -32,6 +31,7 @@ from pyworkflow.model import (
     StartTimer,
     Status,
 )
+from pyworkflow.plain import Plain
 
 
 class State(Enum):

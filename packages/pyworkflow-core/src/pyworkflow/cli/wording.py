@@ -18,7 +18,6 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
-    Plain,
     Requested,
     Retrying,
     RunBlocked,
@@ -30,6 +29,7 @@ from pyworkflow.model import (
     RunTerminated,
     StartTimer,
 )
+from pyworkflow.plain import Plain
 
 
 def cut(text: str, limit: int) -> str:

@@ -12,7 +12,7 @@ from attrs import define, field
 from pyworkflow.codec.refusals import Refused, TooLarge, name_of
 from pyworkflow.codec.tags import Walks, contains_itself, walks
 from pyworkflow.errors import PayloadTooLarge, Unstorable
-from pyworkflow.model import Plain
+from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:
     from cattrs import Converter
