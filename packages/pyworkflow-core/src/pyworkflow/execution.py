@@ -106,7 +106,7 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
     events: list[Event] = [*facts]
     if commands:
         requests = [Requested(now, command) for command in commands]
-        machine.feed(requests)
+        machine.record(requests)
         events += requests
     abandoned = machine.take_abandoned()
     outcome = machine.outcome(now)

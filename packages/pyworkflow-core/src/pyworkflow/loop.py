@@ -6,8 +6,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from random import Random
 from typing import Any, NoReturn, Protocol
@@ -88,24 +87,26 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self._tasks: set[WorkflowTask] = set()
         self.root = Lane()
         self.now = 0.0
+        self._outer: asyncio.AbstractEventLoop | None = None
+        self._outer_task: asyncio.Task[Any] | None = None
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Be the running loop of this thread for a while, and no task the current one."""
-        outer = asyncio._get_running_loop()
-        task = None if outer is None else asyncio.current_task(outer)
-        if outer is not None and task is not None:
-            asyncio._leave_task(outer, task)
+    def __enter__(self) -> None:
+        """Become the running loop of this thread, with no current task, until left."""
+        self._outer = outer = asyncio._get_running_loop()
+        self._outer_task = task = None if outer is None else asyncio.current_task(outer)
+        if task is not None:
+            asyncio._leave_task(outer, task)  # type: ignore[arg-type]
         asyncio._set_running_loop(self)
-        try:
-            yield
-        finally:
-            asyncio._set_running_loop(outer)
-            if outer is not None and task is not None:
-                asyncio._enter_task(outer, task)
+
+    def __exit__(self, *_: object) -> None:
+        outer, task = self._outer, self._outer_task
+        asyncio._set_running_loop(outer)
+        if task is not None:
+            asyncio._enter_task(outer, task)  # type: ignore[arg-type]
+        self._outer = self._outer_task = None
 
     def run_until_idle(self) -> None:
-        """Run callbacks until none is ready; to be called within `running`."""
+        """Run callbacks until none is ready; to be called while this is the running loop."""
         ready = self._ready
         while ready:
             handle = ready.popleft()
@@ -123,7 +124,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         """Unwind every coroutine now, so that garbage collection does not do it at some other time."""
-        with self.running():
+        with self:
             for task in list(self._tasks):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 try:

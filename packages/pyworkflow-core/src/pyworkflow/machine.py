@@ -129,7 +129,7 @@ class Machine:
             NonDeterminism: History has a request that the workflow does not make, or lacks one that it makes.
         """
         loop = self._loop
-        with loop.running():
+        with loop:
             for event in events:
                 if event.at > self._now:
                     self._now = event.at
@@ -139,6 +139,11 @@ class Machine:
                 if self._fresh:
                     self._number()
         return list(self._asked.values())
+
+    def record(self, requests: Iterable[Requested]) -> None:
+        """Note that *requests* are in the history now; the same as feeding them, as nothing can come of that."""
+        for request in requests:
+            self._check(request)
 
     def outcome(self, at: datetime) -> Outcome | None:
         """Return the event that ends the run, or None while the workflow goes on."""
