@@ -25,12 +25,14 @@ class RunHandle(Generic[R]):
 
     Attributes:
         id: The run's id.
+        runtime: The runtime that it is asked of.
+        workflow: Its workflow, if that is known in this process.
     """
 
     def __init__(self, run_id: str, runtime: Runtime, workflow: Workflow[..., R] | None) -> None:
         self.id = run_id
-        self._runtime = runtime
-        self._workflow = workflow
+        self.runtime = runtime
+        self.workflow = workflow
 
     def __repr__(self) -> str:
         return f"<run {self.id!r}>"
@@ -50,13 +52,13 @@ class RunHandle(Generic[R]):
         limit = None if timeout is None else seconds(timeout)
         try:
             async with asyncio.timeout(limit) as scope:
-                value = await self._runtime.result(self.id)
+                value = await self.runtime.result(self.id)
         except TimeoutError:
             if not scope.expired():
                 raise  # the workflow's own
             msg = f"run {self.id!r} has not ended within {limit:g} s; it goes on"
             raise TimeoutError(msg) from None
-        return value if self._workflow is None else self._workflow.signature.decode_result(value)  # type: ignore[no-any-return]
+        return value if self.workflow is None else self.workflow.signature.decode_result(value)  # type: ignore[no-any-return]
 
     async def run(self) -> Run:
         """Return what is known of the run now: its status, workflow, times and length.
@@ -64,7 +66,7 @@ class RunHandle(Generic[R]):
         Raises:
             Unsupported: It is transient, or its runtime keeps no records.
         """
-        return await recorded(self._runtime).run(self.id)
+        return await recorded(self.runtime).run(self.id)
 
     async def history(self) -> Sequence[Event]:
         """Return the events of the run.
@@ -72,11 +74,11 @@ class RunHandle(Generic[R]):
         Raises:
             Unsupported: It is transient, or its runtime keeps no records.
         """
-        return (await recorded(self._runtime).history(self.id))[1]
+        return (await recorded(self.runtime).history(self.id))[1]
 
     async def cancel(self, reason: str = "") -> None:
         """Ask the run to stop; see `pyworkflow.cancel`."""
-        await self._runtime.cancel(self.id, reason)
+        await self.runtime.cancel(self.id, reason)
 
 
 def recorded(runtime: Runtime) -> DurableRuntime:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -137,4 +137,4 @@ def plain_text(value: Any) -> str:
         return value
     from pprint import pformat
 
-    return cast("str", pformat(value, width=100, sort_dicts=False))
+    return pformat(value, width=100, sort_dicts=False)

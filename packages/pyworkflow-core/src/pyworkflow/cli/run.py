@@ -98,7 +98,8 @@ async def _run(app: App, workflow: Workflow[..., Any], call: _Call) -> int:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 -- tells the type checker
     with on_signal(task.cancel) as signals:
-        handle, code = None, Exit.INTERRUPTED
+        handle: RunHandle[Any] | None = None
+        code: int = Exit.INTERRUPTED
         try:
             handle, mode = await _begin(app, workflow, call)
             say(f"run {handle.id}")
@@ -212,8 +213,8 @@ async def _told(app: App, handle: RunHandle[Any], mode: Mode, error: Exception, 
 def _how_to_go_on(app: App, handle: RunHandle[Any] | None, workflow: Workflow[..., Any], call: _Call) -> str:
     if handle is None:
         return "interrupted before a run was started"
-    if isinstance(handle.runtime, DurableRuntime) and workflow.durable is not False and call.run_id is not None:
-        pass
+    if not isinstance(handle.runtime, DurableRuntime) or workflow.durable is False:
+        return "interrupted; the run was transient, so nothing of it is left"
     words = f"run {quoted(call.target)} --run-id {handle.id}"
     return f"interrupted; run {handle.id} is handed back. Go on with it: {call.session.command(app, words)}"
 

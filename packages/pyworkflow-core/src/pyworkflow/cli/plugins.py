@@ -1,0 +1,43 @@
+"""``pyworkflow plugins``: what is installed, what it offers, and what failed."""
+
+from __future__ import annotations
+
+import attrs
+import click
+
+from pyworkflow.app import default_app
+from pyworkflow.cli.output import Exit, print_json, print_table, say
+from pyworkflow.installed import conflicts
+from pyworkflow.kinds import PluginReport
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
+    """List the plugins: what each offers, and what could not be loaded and why.
+
+    Exits with 1 if a plugin is broken, or if another distribution is in the way of this one.
+    """
+    reports, foreign = default_app().plugins.report(), conflicts()
+    if as_json:
+        print_json({"plugins": [attrs.asdict(report) for report in reports], "conflicts": foreign})
+    else:
+        rows = [(report.name, _source(report), _offers(report)) for report in reports]
+        print_table(("plugin", "from", "offers"), rows, give="offers")
+        for line in foreign:
+            say(line)
+    if foreign or any(report.error is not None for report in reports):
+        click.get_current_context().exit(Exit.FAILED)
+
+
+def _source(report: PluginReport) -> str:
+    source = report.distribution
+    return f"{source.name} {source.version}".strip() or "-"
+
+
+def _offers(report: PluginReport) -> str:
+    if report.blocked:
+        return "blocked by PYWORKFLOW_BLOCK_PLUGINS"
+    if report.error is not None:
+        return f"broken: {report.error}"
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in report.offers.items() if names) or "nothing"

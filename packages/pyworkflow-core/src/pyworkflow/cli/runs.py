@@ -1,0 +1,239 @@
+"""``pyworkflow runs …``: look at runs, and tell them things."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from pyworkflow.cli import reports, wording
+from pyworkflow.cli.group import Commands, global_options, pass_session
+from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
+from pyworkflow.cli.session import Session
+from pyworkflow.cli.timeline import timeline
+from pyworkflow.durations import delta
+from pyworkflow.errors import ConfigError, RunNotFound
+from pyworkflow.model import FINAL, Event, Run, RunQuery, Status
+from pyworkflow.ports import DurableRuntime
+
+_LOOKS = 0.25
+"""Seconds between two looks at a run that is followed."""
+
+_ABBREVIATED = 1000
+"""Among so many of the newest runs an abbreviated id is looked for."""
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_status = click.Choice([status.value for status in Status])
+
+
+@click.group(cls=Commands)
+def runs() -> None:
+    """Look at durable runs, and tell them things. A RUN may be abbreviated."""
+
+
+@runs.command("list")
+@click.option("--status", type=_status, help="Only runs that are doing so.")
+@click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
+@click.option("--cursor", help="Go on where a page before ended.")
+@_json_option
+@global_options
+@pass_session
+def list_(  # noqa: PLR0917 -- one for each option
+    session: Session,
+    status: str | None,
+    workflow: str | None,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """List runs, the newest first."""
+    query = RunQuery(Status(status) if status else None, workflow, limit=limit, cursor=cursor)
+    page = session.ask(lambda runtime: runtime.runs(query))
+    if as_json:
+        print_json(reports.of_page(page))
+        return
+    now = datetime.now(UTC)
+    rows = [
+        (
+            run.id,
+            run.workflow,
+            run.status.value,
+            wording.moment(run.created_at),
+            wording.between(run.created_at, run.ended_at or now),
+            str(run.length),
+        )
+        for run in page.runs
+    ]
+    heads = ("run", "workflow", "status", "started", "took", "events")
+    print_table(heads, rows, give="workflow", right=("took", "events"))
+    if page.cursor is not None:
+        say(f"there are more: --cursor {page.cursor!r}")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--follow", "-f", is_flag=True, help="Show it anew as it goes on, until it ends.")
+@_json_option
+@global_options
+@pass_session
+def show(session: Session, run_id: str, follow: bool, as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
+    """Draw a timeline of a run: its operations, their attempts and waits."""
+    if follow and not as_json:
+        run = session.ask(lambda runtime: _follow(runtime, run_id))
+        if run.status in EXIT_OF:
+            click.get_current_context().exit(EXIT_OF[run.status])
+        return
+    run, events = session.ask(lambda runtime: _history(runtime, run_id))
+    now = datetime.now(UTC)
+    if as_json:
+        print_json(reports.of_timeline(run, timeline(events, now)))
+        return
+    out = console()
+    print_lines(_drawn(run, events, now, out), out)
+
+
+async def _follow(runtime: DurableRuntime, run_id: str) -> Run:
+    from rich.console import Group
+    from rich.live import Live
+
+    out = console()
+    run, events = await _history(runtime, run_id)
+    with Live(console=out, auto_refresh=False, transient=not out.is_terminal) as live:
+        while True:
+            lines = _drawn(run, events, datetime.now(UTC), out)
+            live.update(Group(*(trimmed(line, out) for line in lines)), refresh=True)
+            if run.status in FINAL or run.status is Status.BLOCKED:
+                break
+            await asyncio.sleep(_LOOKS)
+            run, events = await runtime.history(run.id)
+    if not out.is_terminal:
+        print_lines(_drawn(run, events, datetime.now(UTC), out), out)
+    return run
+
+
+def _drawn(run: Run, events: Sequence[Event], now: datetime, out: Any) -> list[Any]:
+    from pyworkflow.cli.drawing import drawing
+
+    return list(drawing(run, timeline(events, now), now, width=out.width, ascii_only=not _speaks_unicode()))
+
+
+def _speaks_unicode() -> bool:
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@_json_option
+@global_options
+@pass_session
+def history(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
+    """Print the events of a run, numbered."""
+    run, events = session.ask(lambda runtime: _history(runtime, run_id))
+    if as_json:
+        print_json(reports.of_history(run, events))
+        return
+    names = wording.names_of(events)
+    rows = []
+    for number, event in enumerate(events, 1):
+        word, rest = wording.happened(event, names)
+        at = event.at.astimezone()
+        rows.append((str(number), f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}", word, rest))
+    print_table(("#", "at", "event", ""), rows, give="", right=("#",))
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--reason", default="", help="Why; it is kept in the history.")
+@global_options
+@pass_session
+def cancel(session: Session, run_id: str, reason: str) -> None:
+    """Ask a run to stop: its workflow sees CancelledError, and may clean up."""
+    found = session.ask(lambda runtime: _tell(runtime, run_id, "cancel", reason))
+    say(f"run {found} is asked to stop; a worker that has it, or the next one, sees to it")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--reason", default="", help="Why; it is kept in the history.")
+@global_options
+@pass_session
+def terminate(session: Session, run_id: str, reason: str) -> None:
+    """End a run now: no code of it runs any more, no clean-up either."""
+    say(f"run {session.ask(lambda runtime: _tell(runtime, run_id, 'terminate', reason))} is terminated")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@global_options
+@pass_session
+def retry(session: Session, run_id: str) -> None:
+    """Let a blocked run go on, or a failed one do once more what failed."""
+    say(f"run {session.ask(lambda runtime: _tell(runtime, run_id, 'retry'))} goes on as soon as a worker takes it")
+
+
+@runs.command()
+@click.option("--before", required=True, metavar="AGE|DATE", help="Runs that ended before: 30d, or 2026-01-31.")
+@click.option("--status", "statuses", type=_status, multiple=True, help="Only these; may be repeated.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@global_options
+@pass_session
+def purge(session: Session, before: str, statuses: tuple[str, ...], yes: bool) -> None:  # noqa: FBT001 -- from click
+    """Delete ended runs with their histories."""
+    when, wanted = _time(before), [Status(status) for status in statuses] or sorted(FINAL, key=lambda s: s.value)
+    open_ones = [status.value for status in wanted if status not in FINAL]
+    if open_ones:
+        msg = f"only ended runs can be deleted, not {' or '.join(open_ones)} ones"
+        raise ConfigError(msg)
+    words = ", ".join(status.value for status in wanted)
+    if not yes:
+        question = f"delete {words} runs that ended before {wording.moment(when)}"
+        if not sys.stdin.isatty():
+            msg = f"to {question}, say --yes"
+            raise ConfigError(msg)
+        click.confirm(question[0].upper() + question[1:] + "?", abort=True)
+    say(f"{session.ask(lambda runtime: runtime.purge(when, wanted))} runs deleted")
+
+
+def _time(text: str) -> datetime:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.now(UTC) - max(timedelta(0), delta(text, name="--before"))
+    return when.astimezone(UTC)
+
+
+# -- finding ---------------------------------------------------------------------------
+
+
+async def _tell(runtime: DurableRuntime, text: str, what: str, *args: str) -> str:
+    run_id = await _find(runtime, text)
+    await getattr(runtime, what)(run_id, *args)
+    return run_id
+
+
+async def _history(runtime: DurableRuntime, text: str) -> tuple[Run, list[Event]]:
+    try:
+        return await runtime.history(text)
+    except RunNotFound:
+        return await runtime.history(await _find(runtime, text))
+
+
+async def _find(runtime: DurableRuntime, text: str) -> str:
+    """Return the id of the run that *text* is the id of, or an abbreviation."""
+    try:
+        return (await runtime.run(text)).id
+    except RunNotFound as error:
+        newest = (await runtime.runs(RunQuery(limit=_ABBREVIATED))).runs
+        found = [run.id for run in newest if text and run.id.startswith(text)]
+        if not found:
+            raise RunNotFound(f"{error}; see: pyworkflow runs list") from None
+        if len(found) > 1:
+            shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")  # noqa: PLR2004 -- a line's worth
+            msg = f"{text!r} may be any of {len(found)} runs: {shown}"
+            raise ConfigError(msg) from None
+        return found[0]
