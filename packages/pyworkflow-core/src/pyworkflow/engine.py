@@ -305,9 +305,9 @@ class StoredRuntime(DurableRuntime):
         if woken and not loop.is_closed():
             loop.call_soon_threadsafe(self._woken, woken)
 
-    def _woken(self, run_ids: Sequence[str]) -> None:
-        for run_id in run_ids:
-            if self._worker is not None:
+    def _woken(self, keys: Sequence[tuple[str, int]]) -> None:
+        for run_id, op in keys:
+            if self._worker is not None and op == RUN_OP:
                 self._worker.woken(run_id)
 
     def _stop_heartbeat(self) -> None:

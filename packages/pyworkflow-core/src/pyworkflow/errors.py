@@ -74,6 +74,21 @@ class NotInWorkflow(WorkflowError, RuntimeError):
     """A workflow tried to do by itself what belongs into a step: sockets, threads, processes."""
 
 
+# -- hooks -------------------------------------------------------------------
+
+
+class HookTaken(WorkflowError):
+    """A hook with this token is open already; *token* is its SHA-256, in hex."""
+
+    def __init__(self, message: str, token: str = "") -> None:
+        super().__init__(message)
+        self.token = token
+
+
+class HookClosed(WorkflowError, LookupError):
+    """No hook takes payloads for this token: it had its payload, has expired, its run has ended, or it never was."""
+
+
 # -- steps -------------------------------------------------------------------
 
 

@@ -25,12 +25,14 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
+    OpenHook,
     Requested,
     Retrying,
     RunCancelled,
     RunCompleted,
     RunFailed,
     RunStarted,
+    StartChild,
     StartTimer,
 )
 from pyworkflow.plain import Plain
@@ -375,11 +377,19 @@ def _blame(error: BaseException) -> int | None:
 def _say(command: Command) -> str:
     match command:
         case CallStep(name=name, args=args, kwargs=kwargs):
-            shown = [repr(value) for value in args]
-            shown += [f"{key}={value!r}" for key, value in kwargs.items()]
-            text = ", ".join(shown)
-            return f"step {name}({text if len(text) <= 80 else text[:77] + '...'})"  # noqa: PLR2004 -- a line's worth
+            return f"step {_call(name, args, kwargs)}"
         case StartTimer(delay=None, until=until):
             return f"a timer until {until}"
         case StartTimer(delay=delay):
             return f"a timer of {delay:g} s"
+        case OpenHook(name=name):
+            return f"hook {name!r}"
+        case StartChild(name=name, args=args, kwargs=kwargs):
+            return f"workflow {_call(name, args, kwargs)}"
+
+
+def _call(name: str, args: Plain, kwargs: Plain) -> str:
+    shown = [repr(value) for value in args]
+    shown += [f"{key}={value!r}" for key, value in kwargs.items()]
+    text = ", ".join(shown)
+    return f"{name}({text if len(text) <= 80 else text[:77] + '...'})"  # noqa: PLR2004 -- a line's worth

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 from attrs import define, evolve, field
 
-from pyworkflow.errors import ConfigError, Conflict, LeaseLost, RunEnded, RunNotFound
-from pyworkflow.model import RUN_OP, Event, Job, Page, Run, RunQuery, Status
+from pyworkflow.errors import ConfigError, Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunNotFound
+from pyworkflow.model import RUN_OP, Effects, Event, Hook, Job, Message, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 
 _Key = tuple[str, int]
@@ -27,6 +27,8 @@ class MemoryStorage(Storage):
     _jobs: dict[_Key, Job] = field(factory=dict, init=False, repr=False)
     _leases: dict[str, datetime] = field(factory=dict, init=False, repr=False)
     _woken: set[_Key] = field(factory=set, init=False, repr=False)
+    _dropped: set[_Key] = field(factory=set, init=False, repr=False)
+    _hooks: dict[str, Hook] = field(factory=dict, init=False, repr=False)
     _guard: threading.RLock = field(factory=threading.RLock, init=False, repr=False)  # `renew` comes from any thread
 
     async def open(self) -> None:
@@ -37,12 +39,16 @@ class MemoryStorage(Storage):
 
     # -- runs ----------------------------------------------------------------------------
 
-    async def create(self, run: Run, events: Sequence[Event], jobs: Sequence[Job]) -> Run | None:
+    async def create(
+        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+    ) -> Run | None:
         """Add a run; see `Storage.create`."""
         with self._guard:
             taken = self._runs.get(run.id) or self._runs.get(self._keys.get(run.idempotency_key or "", ""))
             if taken is not None:
                 return taken
+            self._check_hooks(hooks)
+            self._hooks |= {hook.token: hook for hook in hooks}
             self._runs[run.id], self._events[run.id] = run, list(events)
             if run.idempotency_key is not None:
                 self._keys[run.idempotency_key] = run.id
@@ -64,20 +70,13 @@ class MemoryStorage(Storage):
         finish: bool = False,
         status: Status | None = None,
         now: datetime | None = None,
+        also: Effects | None = None,
     ) -> int:
         """Add to a history; see `Storage.append`."""
         await asyncio.sleep(0)  # nothing here waits, and a run must not keep the others from their turn
         with self._guard:
             run = self._run(run_id)
-            if lease is not None and not self._holds(lease):
-                msg = f"run {run_id!r} is held by somebody else now"
-                raise LeaseLost(msg)
-            if lease is None and status is None and run.status.is_final:
-                msg = f"run {run_id!r} has ended already: it is {run.status.value}"
-                raise RunEnded(msg)
-            if expected is not None and expected != run.length:
-                msg = f"the history of run {run_id!r} is {run.length} events long, not {expected}"
-                raise Conflict(msg)
+            self._check(run, expected, lease, status, also or Effects())
             self._events[run_id] += events
             run = evolve(run, length=run.length + len(events))
             if status is not None:
@@ -85,12 +84,73 @@ class MemoryStorage(Storage):
                 if status is not Status.RUNNING:
                     for key in [key for key in self._jobs if key[0] == run_id]:
                         self._forget(key)
+                if status.is_final:
+                    self._hooks = {token: hook for token, hook in self._hooks.items() if hook.run_id != run_id}
             self._runs[run_id] = run
             if finish and lease is not None:
                 self._forget((run_id, lease.op))
             for job in jobs:
                 self._write(job, owned=lease is not None and lease.op == job.op)
+            if also is not None:
+                self._apply(run_id, also, now)
         return run.length
+
+    def _check(self, run: Run, expected: int | None, lease: Job | None, status: Status | None, also: Effects) -> None:
+        if lease is not None and not self._holds(lease):
+            msg = f"run {run.id!r} is held by somebody else now"
+            raise LeaseLost(msg)
+        if lease is None and status is None and run.status.is_final:
+            msg = f"run {run.id!r} has ended already: it is {run.status.value}"
+            raise RunEnded(msg)
+        if expected is not None and expected != run.length:
+            msg = f"the history of run {run.id!r} is {run.length} events long, not {expected}"
+            raise Conflict(msg)
+        self._check_hooks(also.hooks)
+        if lease is None and any(token not in self._hooks for token in also.close):
+            msg = "the hook is closed: it had its payload, has expired, or its run has ended"
+            raise HookClosed(msg)
+
+    def _check_hooks(self, hooks: Sequence[Hook]) -> None:
+        for hook in hooks:
+            other = self._hooks.get(hook.token)
+            if other is not None and (other.run_id, other.op) != (hook.run_id, hook.op):
+                msg = f"the token of hook {hook.name!r} is in use by an open hook of run {other.run_id!r}"
+                raise HookTaken(msg, hook.token)
+
+    def _apply(self, run_id: str, also: Effects, now: datetime | None) -> None:
+        self._hooks |= {hook.token: hook for hook in also.hooks}
+        for token in also.close:
+            self._hooks.pop(token, None)
+        for key in [(run_id, op) for op in also.drop if (run_id, op) in self._jobs]:
+            if self._jobs[key].worker is None:
+                self._forget(key)
+            else:
+                self._woken.add(key)
+                self._dropped.add(key)
+        for message in also.tell:
+            self._tell(message, now)
+
+    def _tell(self, message: Message, now: datetime | None) -> None:
+        run = self._runs.get(message.run_id)
+        if run is None or run.status.is_final:
+            return
+        self._events[run.id] += message.events
+        self._runs[run.id] = evolve(run, length=run.length + len(message.events))
+        if run.status is Status.RUNNING:
+            self._write(Job(run.id, RUN_OP, now, run.workflow), owned=False)
+
+    # -- hooks ---------------------------------------------------------------------------
+
+    async def find_hook(self, token: str) -> Hook | None:
+        """Return an open hook; see `Storage.find_hook`."""
+        return self._hooks.get(token)
+
+    async def hooks(self, run_id: str | None = None, limit: int = 1000) -> list[Hook]:
+        """Return open hooks; see `Storage.hooks`."""
+        found = [hook for hook in self._hooks.values() if run_id in {None, hook.run_id}]
+        return sorted(found, key=lambda hook: (hook.run_id, hook.op))[:limit]
+
+    # -- listing -------------------------------------------------------------------------
 
     async def runs(self, query: RunQuery) -> Page:
         """Return runs, the newest first; see `Storage.runs`."""
@@ -153,7 +213,7 @@ class MemoryStorage(Storage):
                 self._leases[worker] = now + lease
         return claimed
 
-    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[str]:
+    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
         """Prolong a worker's lease, or end it; see `Storage.renew`."""
         with self._guard:
             if not lease:
@@ -162,7 +222,9 @@ class MemoryStorage(Storage):
             self._leases[worker] = now + lease
             woken = [key for key in self._woken if self._jobs[key].worker == worker]
             self._woken.difference_update(woken)
-        return [run_id for run_id, op in woken if op == RUN_OP]
+            for key in self._dropped.intersection(woken):
+                self._forget(key)
+        return woken
 
     async def due(self) -> datetime | None:
         """Return when `claim` may next find a job; see `Storage.due`."""
@@ -199,15 +261,18 @@ class MemoryStorage(Storage):
             self._jobs[key] = evolve(old, due=job.due)
 
     def _release(self, worker: str, now: datetime, *, lapsed: bool) -> None:
-        for key, job in self._jobs.items():
-            if job.worker == worker:
-                self._jobs[key] = evolve(job, worker=None, due=now, lapsed=lapsed)
+        for key in [key for key, job in self._jobs.items() if job.worker == worker]:
+            if key in self._dropped:
+                self._forget(key)
+            else:
+                self._jobs[key] = evolve(self._jobs[key], worker=None, due=now, lapsed=lapsed)
                 self._woken.discard(key)
         self._leases.pop(worker, None)
 
     def _forget(self, key: _Key) -> None:
         self._jobs.pop(key, None)
         self._woken.discard(key)
+        self._dropped.discard(key)
 
 
 def _matches(run: Run, query: RunQuery) -> bool:

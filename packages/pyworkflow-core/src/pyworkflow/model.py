@@ -24,6 +24,7 @@ class Status(Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TERMINATED = "terminated"
+    CONTINUED = "continued"
 
     @property
     def is_final(self) -> bool:
@@ -31,7 +32,7 @@ class Status(Enum):
         return self in FINAL
 
 
-FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TERMINATED})
+FINAL = frozenset(set(Status) - {Status.RUNNING, Status.BLOCKED})
 
 
 # -- commands: what a workflow asks for, numbered from 1 in the order asked ----
@@ -65,7 +66,56 @@ class StartTimer:
         return self.until if self.until is not None else asked + timedelta(seconds=self.delay or 0.0)
 
 
-Command = CallStep | StartTimer
+@frozen
+class OpenHook:
+    """Wait for payloads that somebody sends to a token.
+
+    Attributes:
+        token: The SHA-256 of the token, in hex; the token itself is not stored.
+        typed: Payloads have to fit a type, which the workflow's code says.
+        many: More than one payload is taken.
+        delay: Seconds after which the workflow waits no longer.
+    """
+
+    kind: ClassVar[str] = "hook"
+
+    op: int
+    name: str
+    token: str
+    typed: bool = False
+    many: bool = False
+    delay: float | None = None
+    until: datetime | None = None
+
+    def fires_at(self, asked: datetime) -> datetime | None:
+        """Return when a hook that was recorded at *asked* expires; None: never."""
+        if self.until is None and self.delay is None:
+            return None
+        return self.until if self.until is not None else asked + timedelta(seconds=self.delay or 0.0)
+
+
+@frozen
+class StartChild:
+    """Start a run of the workflow *name*; its end answers the operation, unless it is *detached*.
+
+    Attributes:
+        run_id: The child's id; empty: as `child_id` derives it.
+        key: The child's idempotency key.
+        detached: The operation is answered as soon as the child is there, and the parent's end does not touch it.
+    """
+
+    kind: ClassVar[str] = "child"
+
+    op: int
+    name: str
+    args: Plain
+    kwargs: Plain
+    run_id: str = ""
+    key: str | None = None
+    detached: bool = False
+
+
+Command = CallStep | StartTimer | OpenHook | StartChild
 
 
 # -- events: the history of a run, append-only, numbered from 1 without gaps ---
@@ -86,14 +136,32 @@ class ErrorRecord:
 
 
 @frozen
+class Parent:
+    """The operation of a run that started another one and waits for its end."""
+
+    run_id: str
+    op: int
+
+
+@frozen
 class RunStarted:
-    """The first event of every run. *seed* feeds `pyworkflow.random` and `uuid4`."""
+    """The first event of every run.
+
+    Attributes:
+        seed: Feeds `pyworkflow.random`, `uuid4` and the tokens of hooks; secret where those are.
+        parent: Whom the run's end is told to.
+        previous: The run that this one continues.
+        fingerprint: Tells versions of the workflow's code apart; empty: unknown.
+    """
 
     at: datetime
     workflow: str
     args: Plain
     kwargs: Plain
     seed: str
+    parent: Parent | None = None
+    previous: str | None = None
+    fingerprint: str = ""
 
 
 @frozen
@@ -106,7 +174,7 @@ class Requested:
 
 @frozen
 class Completed:
-    """A step returned."""
+    """A step or a child returned; for a detached child: it is there."""
 
     at: datetime
     op: int
@@ -115,7 +183,7 @@ class Completed:
 
 @frozen
 class Failed:
-    """A step failed for good."""
+    """A step failed for good, or a child ended without a result, or a hook could not be opened."""
 
     at: datetime
     op: int
@@ -124,10 +192,27 @@ class Failed:
 
 @frozen
 class Fired:
-    """A timer's time has come."""
+    """A timer's time has come, or that of a hook to expire."""
 
     at: datetime
     op: int
+
+
+@frozen
+class Received:
+    """A hook was sent a payload."""
+
+    at: datetime
+    op: int
+    value: Plain
+
+
+@frozen
+class Patched:
+    """The workflow was told that its history begins to know the change *id*."""
+
+    at: datetime
+    id: str
 
 
 @frozen
@@ -152,10 +237,11 @@ class Retrying:
 
 @frozen
 class CancelRequested:
-    """Somebody asked for the run to be cancelled."""
+    """Somebody asked for the run to be cancelled; at *deadline* it is terminated if it still goes on."""
 
     at: datetime
     reason: str = ""
+    deadline: datetime | None = None
 
 
 @frozen
@@ -191,6 +277,16 @@ class RunTerminated:
 
 
 @frozen
+class RunContinued:
+    """The workflow asked to go on as a new run, *run_id*, with these arguments and a history that begins anew."""
+
+    at: datetime
+    run_id: str
+    args: Plain
+    kwargs: Plain
+
+
+@frozen
 class RunBlocked:
     """The run cannot go on before somebody has looked at it."""
 
@@ -215,6 +311,8 @@ Event = (
     | Completed
     | Failed
     | Fired
+    | Received
+    | Patched
     | Attempted
     | Retrying
     | CancelRequested
@@ -222,6 +320,7 @@ Event = (
     | RunFailed
     | RunCancelled
     | RunTerminated
+    | RunContinued
     | RunBlocked
     | RunRetried
 )
@@ -232,7 +331,12 @@ Event = (
 
 @frozen
 class Run:
-    """What is known about a run without reading its history; *length* is its number of events."""
+    """What is known about a run without reading its history.
+
+    Attributes:
+        length: Its number of events.
+        parent: The run that started it as a child, or that it continues.
+    """
 
     id: str
     workflow: str
@@ -241,6 +345,7 @@ class Run:
     length: int = 0
     ended_at: datetime | None = None
     idempotency_key: str | None = None
+    parent: str | None = None
 
 
 @frozen
@@ -270,6 +375,45 @@ class Job:
     lapsed: bool = False
     recoveries: int = 0
     length: int = 0
+
+
+@frozen
+class Hook:
+    """A hook that takes payloads: operation *op* of a run, found by the SHA-256 of its token."""
+
+    token: str
+    run_id: str
+    op: int
+    name: str
+    many: bool = False
+
+
+@frozen
+class Message:
+    """Facts that one run has for another."""
+
+    run_id: str
+    events: Sequence[Event]
+
+
+@frozen
+class Effects:
+    """What an append writes beside the history and the jobs of its own run, in the same transaction.
+
+    Attributes:
+        hooks: Hooks to open; one that is open already for the same operation stays so.
+        close: Tokens, as stored, of hooks to close.
+        drop: Operations whose jobs nobody wants any more. A free one is deleted; the holder of a held one learns of it
+            by `Storage.renew`, and no other worker ever gets it.
+        tell: Facts for other runs, added to their histories like facts from outside: their job becomes due, or its
+            holder learns of it. A run that is blocked only keeps them; one that has ended, or is not there, is passed
+            over.
+    """
+
+    hooks: Sequence[Hook] = ()
+    close: Sequence[str] = ()
+    drop: Sequence[int] = ()
+    tell: Sequence[Message] = ()
 
 
 @frozen

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pluggy
 from attrs import Factory, frozen
 
-from pyworkflow.model import Event, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import Effects, Event, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:
@@ -41,14 +41,19 @@ class Storage(ABC):
         """Finish what is under way and let go of files, threads and connections. It can be opened again."""
 
     @abstractmethod
-    async def create(self, run: Run, events: Sequence[Event], jobs: Sequence[Job]) -> Run | None:
-        """Add *run* with its first *events* and *jobs*, atomically.
+    async def create(
+        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+    ) -> Run | None:
+        """Add *run* with its first *events*, *jobs* and *hooks*, atomically.
 
         ``run.length`` is the number of *events*. A job with a ``worker`` is created under that worker's lease.
 
         Returns:
             None if the run was created; else the run that has this id, or this idempotency key, already, and nothing
             was written.
+
+        Raises:
+            HookTaken: The token of one of *hooks* is that of an open hook.
         """
 
     @abstractmethod
@@ -73,6 +78,7 @@ class Storage(ABC):
         finish: bool = False,
         status: Status | None = None,
         now: datetime | None = None,
+        also: Effects | None = None,
     ) -> int:
         """Add *events* to the history, write *jobs* and set *status*, all in one transaction, or nothing at all.
 
@@ -86,8 +92,10 @@ class Storage(ABC):
             lease: The claimed job on whose behalf this is written.
             finish: Delete the job of *lease*.
             status: The run's new status. A final one, or ``BLOCKED``, takes all jobs of the run away first (so *jobs*
-                has to be empty), and a final one sets ``ended_at``; ``RUNNING`` clears it.
-            now: The time for ``ended_at``; needed with a final *status*.
+                has to be empty), and a final one sets ``ended_at`` and closes the run's hooks; ``RUNNING`` clears it.
+            now: The time for ``ended_at``, and at which the jobs of runs that are told something become due; needed
+                with a final *status* and with ``also.tell``.
+            also: What is written beside the run's own history.
 
         Returns:
             The length of the history now.
@@ -97,6 +105,8 @@ class Storage(ABC):
             LeaseLost: *lease* is not held any more: its job is gone, or its epoch or worker is another.
             Conflict: History is not *expected* long.
             RunEnded: The run is in a final state and no *status* is given.
+            HookTaken: A token of ``also.hooks`` is that of an open hook of another operation.
+            HookClosed: A hook of ``also.close`` is not open, and there is no *lease*. Under a lease that is no error.
         """
 
     @abstractmethod
@@ -128,19 +138,28 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[str]:
+    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
         """Prolong the lease of *worker* on all its jobs until *now* + *lease*.
 
         A plain function that may block and may be called from any thread, so that a busy event loop cannot keep a
         lease from being renewed. With a *lease* of zero the worker gives everything back: its jobs are free and due.
 
         Returns:
-            The ids of the runs whose job this worker holds and that others have woken since the last call.
+            Run id and operation of the jobs that this worker holds and that others have woken, or dropped, since the
+            last call. What was dropped is no longer held then.
         """
 
     @abstractmethod
     async def due(self) -> datetime | None:
         """Return the earliest time at which `claim` may find a job, lapsing leases included; None: there is no job."""
+
+    @abstractmethod
+    async def find_hook(self, token: str) -> Hook | None:
+        """Return the open hook with this token, as stored; None: there is none."""
+
+    @abstractmethod
+    async def hooks(self, run_id: str | None = None, limit: int = 1000) -> list[Hook]:
+        """Return open hooks, of one run or of all, in the order of run id and operation."""
 
     @abstractmethod
     async def runs(self, query: RunQuery) -> Page:

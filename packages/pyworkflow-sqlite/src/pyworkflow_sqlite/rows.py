@@ -7,15 +7,17 @@ from typing import Any
 
 from pyworkflow import wire
 from pyworkflow.errors import DamagedHistory
-from pyworkflow.model import Event, Job, Run, Status
+from pyworkflow.model import Event, Hook, Job, Run, Status
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 RUN_COLUMNS = (
-    "id, workflow, status, created_at, ended_at, idempotency_key, "
+    "id, workflow, status, created_at, ended_at, idempotency_key, parent, "
     "(select seq + n - 1 from events where run_id = runs.id order by seq desc limit 1)"
 )
+
+HOOK_COLUMNS = "token, run_id, op, name, many"
 
 
 def micros(time: datetime) -> int:
@@ -39,7 +41,7 @@ def run_of(row: tuple[Any, ...]) -> Run:
     Raises:
         DamagedHistory: The row makes no sense.
     """
-    run_id, workflow, status, created, ended, key, length = row
+    run_id, workflow, status, created, ended, key, parent, length = row
     try:
         return Run(
             run_id,
@@ -49,6 +51,7 @@ def run_of(row: tuple[Any, ...]) -> Run:
             length or 0,
             None if ended is None else time_of(ended),
             key,
+            parent,
         )
     except (ValueError, TypeError, OverflowError) as error:
         msg = f"the row of run {run_id!r} is damaged: {error}"
@@ -86,3 +89,9 @@ def job_row(job: Job) -> tuple[Any, ...]:
     """Return a job as the values of its columns."""
     data = None if job.data is None else wire.dumps_plain(job.data)
     return job.run_id, job.op, job.workflow, job.queue, data, micros_or_none(job.due), job.worker, job.epoch
+
+
+def hook_of(row: tuple[Any, ...]) -> Hook:
+    """Return the hook in a row of `HOOK_COLUMNS`."""
+    token, run_id, op, name, many = row
+    return Hook(token, run_id, op, name, bool(many))

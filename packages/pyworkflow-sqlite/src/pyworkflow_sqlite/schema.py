@@ -15,7 +15,8 @@ create table runs (
     status text not null,
     created_at integer not null,          -- microseconds since 1970, UTC, as all times
     ended_at integer,
-    idempotency_key text unique
+    idempotency_key text unique,
+    parent text
 ) without rowid;
 create index runs_by_time on runs (created_at, id);
 create index runs_by_end on runs (ended_at) where ended_at is not null;
@@ -39,11 +40,20 @@ create table jobs (
     epoch integer not null,
     lapsed integer not null default 0,    -- the holder before was lost
     recoveries integer not null default 0,
-    woken integer not null default 0,     -- somebody wrote to the run while the job was held
+    woken integer not null default 0,     -- 1: somebody wrote to the run while the job was held; 2: nobody wants it
     primary key (run_id, op)
 ) without rowid;
 create index jobs_free on jobs (due) where worker is null and due is not null;
 create index jobs_held on jobs (worker) where worker is not null;
+
+create table hooks (
+    token text primary key,               -- SHA-256 of the token
+    run_id text not null,
+    op integer not null,
+    name text not null,
+    many integer not null
+) without rowid;
+create index hooks_of_run on hooks (run_id, op);
 
 create table workers (
     id text primary key,

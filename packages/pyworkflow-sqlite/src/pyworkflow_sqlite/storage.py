@@ -13,24 +13,42 @@ from typing import Any, Literal
 
 from pyworkflow import wire
 from pyworkflow.errors import ConfigError, Conflict, DamagedHistory, LeaseLost, RunEnded, RunNotFound
-from pyworkflow.model import RUN_OP, Event, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import Effects, Event, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 from pyworkflow_sqlite.database import Database
+from pyworkflow_sqlite.effects import (
+    ADD_EVENTS,
+    ADD_JOB,
+    LENGTH,
+    check_hooks,
+    check_open,
+    open_hooks,
+    told,
+    write_effects,
+    write_job,
+)
 from pyworkflow_sqlite.liveness import liveness
-from pyworkflow_sqlite.rows import RUN_COLUMNS, events_of, job_row, micros, micros_or_none, run_of, time_of
+from pyworkflow_sqlite.rows import (
+    HOOK_COLUMNS,
+    RUN_COLUMNS,
+    events_of,
+    hook_of,
+    job_row,
+    micros,
+    micros_or_none,
+    run_of,
+    time_of,
+)
 
 logger = logging.getLogger(__name__)
 
 _FINAL = tuple(status.value for status in Status if status.is_final)
 _CHUNK = 500
-_LENGTH = "select seq + n - 1 from events where run_id = ? order by seq desc limit 1"
-_ADD_JOB = "insert into jobs (run_id, op, workflow, queue, data, due, worker, epoch) values (?, ?, ?, ?, ?, ?, ?, ?)"
 _TAKE_JOB = (
     "update jobs set worker = ?, epoch = epoch + 1, recoveries = recoveries + lapsed, due = null, woken = 0 "
     "where run_id = ? and op = ? returning run_id, op, workflow, queue, data, epoch, lapsed, recoveries, "
     "(select seq + n - 1 from events where run_id = ? order by seq desc limit 1)"
 )
-_ADD_EVENTS = "insert into events (run_id, seq, n, data) values (?, ?, ?, ?)"
 
 
 class SQLiteStorage(Storage):
@@ -80,7 +98,9 @@ class SQLiteStorage(Storage):
 
     # -- runs ----------------------------------------------------------------------------
 
-    async def create(self, run: Run, events: Sequence[Event], jobs: Sequence[Job]) -> Run | None:
+    async def create(
+        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+    ) -> Run | None:
         """Add a run; see `Storage.create`."""
         data, rows = wire.dumps(events), [job_row(job) for job in jobs]
 
@@ -92,11 +112,21 @@ class SQLiteStorage(Storage):
             if taken is not None:
                 return taken
             ended = micros_or_none(run.ended_at)
-            values = run.id, run.workflow, run.status.value, micros(run.created_at), ended, run.idempotency_key
-            db.execute("insert into runs values (?, ?, ?, ?, ?, ?)", values)
-            db.execute(_ADD_EVENTS, (run.id, 1, len(events), data))
+            check_hooks(db, hooks)
+            values = (
+                run.id,
+                run.workflow,
+                run.status.value,
+                micros(run.created_at),
+                ended,
+                run.idempotency_key,
+                run.parent,
+            )
+            db.execute("insert into runs values (?, ?, ?, ?, ?, ?, ?)", values)
+            db.execute(ADD_EVENTS, (run.id, 1, len(events), data))
             for row in rows:
-                db.execute(_ADD_JOB, row)
+                db.execute(ADD_JOB, row)
+            open_hooks(db, hooks)
             return None
 
         taken = await self._database.submit(operation, writes=True)
@@ -134,11 +164,14 @@ class SQLiteStorage(Storage):
         finish: bool = False,
         status: Status | None = None,
         now: datetime | None = None,
+        also: Effects | None = None,
     ) -> int:
         """Add to a history; see `Storage.append`."""
         data = wire.dumps(events) if events else ""
         rows = [job_row(job) for job in jobs]
-        ended = micros(now) if now is not None and status is not None and status.is_final else None
+        final = status is not None and status.is_final
+        ended = micros(now) if now is not None and final else None
+        messages = told(also, now)
 
         def operation(db: sqlite3.Connection) -> int:
             if lease is not None:
@@ -156,23 +189,53 @@ class SQLiteStorage(Storage):
                 if status is None and row[0] in _FINAL:
                     msg = f"run {run_id!r} has ended already: it is {row[0]}"
                     raise RunEnded(msg)
-            (length,) = db.execute(_LENGTH, (run_id,)).fetchone()
+            (length,) = db.execute(LENGTH, (run_id,)).fetchone()
             if expected is not None and expected != length:
                 msg = f"the history of run {run_id!r} is {length} events long, not {expected}"
                 raise Conflict(msg)
+            if also is not None:
+                check_hooks(db, also.hooks)
+                if lease is None:
+                    check_open(db, also.close)
             if events:
-                db.execute(_ADD_EVENTS, (run_id, length + 1, len(events), data))
+                db.execute(ADD_EVENTS, (run_id, length + 1, len(events), data))
             if status is not None:
                 db.execute("update runs set status = ?, ended_at = ? where id = ?", (status.value, ended, run_id))
                 if status is not Status.RUNNING:
                     db.execute("delete from jobs where run_id = ?", (run_id,))
+                if final:
+                    db.execute("delete from hooks where run_id = ?", (run_id,))
             if finish and lease is not None:
                 db.execute("delete from jobs where run_id = ? and op = ?", (run_id, lease.op))
             for row in rows:
-                _write_job(db, row, owned=lease is not None and lease.op == row[1])
+                write_job(db, row, owned=lease is not None and lease.op == row[1])
+            if also is not None:
+                write_effects(db, run_id, also, messages)
             return int(length) + len(events)
 
         return await self._database.submit(operation, writes=True)
+
+    # -- hooks ---------------------------------------------------------------------------
+
+    async def find_hook(self, token: str) -> Hook | None:
+        """Return an open hook; see `Storage.find_hook`."""
+
+        def operation(db: sqlite3.Connection) -> Any:
+            return db.execute(f"select {HOOK_COLUMNS} from hooks where token = ?", (token,)).fetchone()  # noqa: S608 -- a constant
+
+        row = await self._database.submit(operation, writes=False)
+        return None if row is None else hook_of(row)
+
+    async def hooks(self, run_id: str | None = None, limit: int = 1000) -> list[Hook]:
+        """Return open hooks; see `Storage.hooks`."""
+        sql = f"select {HOOK_COLUMNS} from hooks where run_id = coalesce(?, run_id) order by run_id, op limit ?"  # noqa: S608 -- a constant
+
+        def operation(db: sqlite3.Connection) -> Any:
+            return db.execute(sql, (run_id, limit)).fetchall()
+
+        return [hook_of(row) for row in await self._database.submit(operation, writes=False)]
+
+    # -- listing -------------------------------------------------------------------------
 
     async def runs(self, query: RunQuery) -> Page:
         """Return runs, the newest first; see `Storage.runs`."""
@@ -248,11 +311,11 @@ class SQLiteStorage(Storage):
         def operation(db: sqlite3.Connection) -> Any:
             for (other,) in db.execute("select id from workers where id <> ?", (worker,)).fetchall():
                 if self._liveness.is_dead(other):
-                    _free(db, other, time)
+                    _set_free(db, other, time, lapsed=True)
             for (other,) in db.execute(
                 "select id from workers where until <= ? and id <> ?", (time, worker)
             ).fetchall():
-                _free(db, other, time)
+                _set_free(db, other, time, lapsed=True)
             found = db.execute(
                 "select run_id, op from jobs where worker is null and due <= :now "  # noqa: S608 -- constants
                 f"and queue in (select value from json_each(:queues)) and {of_workflows} order by due limit :limit",
@@ -271,22 +334,22 @@ class SQLiteStorage(Storage):
             for run_id, op, workflow, queue, data, epoch, lapsed, recoveries, length in claimed
         ]  # fmt: skip
 
-    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[str]:
+    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
         """Prolong a worker's lease, or end it; see `Storage.renew`."""
         time, until = micros(now), micros(now + lease)
         if lease:
             self._enter(worker)
 
-        def operation(db: sqlite3.Connection) -> list[str]:
+        def operation(db: sqlite3.Connection) -> list[tuple[str, int]]:
             if not lease:
-                _give_back(db, worker, time)
+                _set_free(db, worker, time, lapsed=False)
                 return []
             _prolong(db, worker, until)
-            woken = "from jobs where worker = ? and woken"
-            found = db.execute(f"select run_id {woken} and op = {RUN_OP}", (worker,)).fetchall()
+            found = db.execute("select run_id, op from jobs where worker = ? and woken", (worker,)).fetchall()
             if found:
+                db.execute("delete from jobs where worker = ? and woken = 2", (worker,))
                 db.execute("update jobs set woken = 0 where worker = ? and woken", (worker,))
-            return [run_id for (run_id,) in found]
+            return found
 
         found = self._database.call(operation, writes=True)
         if not lease:
@@ -312,36 +375,14 @@ class SQLiteStorage(Storage):
             self._workers.add(worker)
 
 
-def _write_job(db: sqlite3.Connection, row: tuple[Any, ...], *, owned: bool) -> None:
-    run_id, op, _, _, data, due, worker, _ = row
-    old = db.execute("select due, worker from jobs where run_id = ? and op = ?", (run_id, op)).fetchone()
-    if old is None:
-        db.execute(_ADD_JOB, row)
-    elif owned:
-        db.execute(
-            "update jobs set due = ?, data = coalesce(?, data), worker = ?, lapsed = 0, woken = 0 "
-            "where run_id = ? and op = ?",
-            (due, data, worker, run_id, op),
-        )
-    elif old[1] is not None:
-        db.execute("update jobs set woken = 1 where run_id = ? and op = ?", (run_id, op))
-    elif due is not None and (old[0] is None or due < old[0]):
-        db.execute("update jobs set due = ? where run_id = ? and op = ?", (due, run_id, op))
-
-
 def _prolong(db: sqlite3.Connection, worker: str, until: int) -> None:
     db.execute("insert into workers values (?, ?) on conflict do update set until = excluded.until", (worker, until))
 
 
-def _free(db: sqlite3.Connection, worker: str, now: int) -> None:
-    """Make the jobs of a lost worker free and due."""
-    db.execute("update jobs set worker = null, due = ?, lapsed = 1, woken = 0 where worker = ?", (now, worker))
-    db.execute("delete from workers where id = ?", (worker,))
-
-
-def _give_back(db: sqlite3.Connection, worker: str, now: int) -> None:
-    """Make the jobs of a worker that stops free and due."""
-    db.execute("update jobs set worker = null, due = ?, lapsed = 0, woken = 0 where worker = ?", (now, worker))
+def _set_free(db: sqlite3.Connection, worker: str, now: int, *, lapsed: bool) -> None:
+    """Make the jobs of a worker that was lost (*lapsed*), or stops, free and due."""
+    db.execute("delete from jobs where worker = ? and woken = 2", (worker,))
+    db.execute("update jobs set worker = null, due = ?, lapsed = ?, woken = 0 where worker = ?", (now, lapsed, worker))
     db.execute("delete from workers where id = ?", (worker,))
 
 

@@ -18,15 +18,20 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
+    OpenHook,
+    Patched,
+    Received,
     Requested,
     Retrying,
     RunBlocked,
     RunCancelled,
     RunCompleted,
+    RunContinued,
     RunFailed,
     RunRetried,
     RunStarted,
     RunTerminated,
+    StartChild,
     StartTimer,
 )
 from pyworkflow.plain import Plain
@@ -71,6 +76,10 @@ def operation(command: Command, limit: int = 60) -> str:
             return cut(f"{one_line(name)} until {moment(until)}", limit)
         case StartTimer(name=name, delay=delay):
             return cut(f"{one_line(name)} {duration(delay or 0.0)}", limit)
+        case OpenHook(name=name):
+            return cut(f"hook {one_line(name)}", limit)
+        case StartChild(name=name, args=args, kwargs=kwargs):
+            return f"run {call(name, args, kwargs, limit - 4)}"
 
 
 def type_name(record: ErrorRecord) -> str:
@@ -112,6 +121,10 @@ def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa
             return "failed", f"{which(op)}: {error(record)}"
         case Fired(op=op):
             return "fired", which(op)
+        case Received(op=op, value=payload):
+            return "received", f"{which(op)}: {value(payload)}"
+        case Patched(id=name):
+            return "patched", one_line(name)
         case Attempted(op=op, attempt=number):
             return "recovered", f"{which(op)}: its worker was lost; attempt {number} begins"
         case Retrying(at=at, op=op, attempt=number, error=record, due=due):
@@ -127,6 +140,8 @@ def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa
             return "run cancelled", ""
         case RunTerminated(reason=reason):
             return "run terminated", one_line(reason)
+        case RunContinued(run_id=run_id):
+            return "run continued", f"as {run_id}"
         case RunRetried(cut=number):
             return "run retried", f"events from {number} on count no more" if number else ""
 

@@ -11,14 +11,18 @@ from typing import Any, ClassVar
 import pytest
 from attrs import evolve
 
-from pyworkflow.errors import ConfigError, Conflict, LeaseLost, RunEnded, RunNotFound
+from pyworkflow.errors import ConfigError, Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunNotFound
 from pyworkflow.model import (
     RUN_OP,
     CallStep,
+    CancelRequested,
     Completed,
+    Effects,
     Event,
     Fired,
+    Hook,
     Job,
+    Message,
     Requested,
     Run,
     RunCompleted,
@@ -58,6 +62,11 @@ def job(run_id: str = "r", **changes: Any) -> Job:
 async def add(storage: Storage, run_id: str = "r", *jobs: Job, **changes: Any) -> None:
     """Create a run, with its job unless others are given."""
     assert await storage.create(run(run_id, **changes), [started()], jobs or [job(run_id)]) is None
+
+
+def hook(mark: str = "t", run_id: str = "r", op: int = 1) -> Hook:
+    """Return a hook of a run."""
+    return Hook(mark, run_id, op, "approval")
 
 
 async def take(storage: Storage, worker: str = "w", now: datetime = T0, limit: int = 100) -> list[Job]:
@@ -105,7 +114,7 @@ class StorageConformance:
 
     async def test_a_created_run_can_be_loaded(self, open_storage: Any) -> None:
         async with open_storage() as s:
-            new = run(idempotency_key="k")
+            new = run(idempotency_key="k", parent="p")
             assert await s.create(new, [started()], [job()]) is None
             assert await s.load("r") == (new, [started()])
 
@@ -509,7 +518,7 @@ class StorageConformance:
             await add(s, "r2")
             await take(s)
             await s.append("r1", facts(1), [job("r1")])
-            assert s.renew("w", T0, LEASE) == ["r1"]
+            assert s.renew("w", T0, LEASE) == [("r1", RUN_OP)]
             assert s.renew("w", T0, LEASE) == []
 
     async def test_a_job_that_was_not_there_is_made(self, open_storage: Any) -> None:
@@ -548,6 +557,162 @@ class StorageConformance:
             assert await s.due() == T0
             await take(s)
             assert await s.due() == T0 + LEASE
+
+    # -- hooks -------------------------------------------------------------------------------
+
+    async def test_an_opened_hook_is_found_by_its_token(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s)
+            await s.append("r", facts(1), also=Effects(hooks=[hook()]))
+            assert await s.find_hook("t") == hook()
+            assert await s.find_hook("other") is None
+
+    async def test_a_run_may_be_created_with_hooks(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            assert await s.create(run(), [started()], [job()], [hook()]) is None
+            assert await s.find_hook("t") == hook()
+
+    async def test_hooks_are_listed_by_run(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r1")
+            await add(s, "r2")
+            await s.append("r2", [], also=Effects(hooks=[hook("c", "r2", 1)]))
+            await s.append("r1", [], also=Effects(hooks=[hook("b", "r1", 2), hook("a", "r1", 1)]))
+            assert [found.token for found in await s.hooks()] == ["a", "b", "c"]
+            assert [found.token for found in await s.hooks("r1")] == ["a", "b"]
+            assert [found.token for found in await s.hooks(limit=1)] == ["a"]
+
+    async def test_a_token_opens_one_hook(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r1")
+            await add(s, "r2")
+            await s.append("r1", [], also=Effects(hooks=[hook(run_id="r1")]))
+            with pytest.raises(HookTaken) as caught:
+                await s.append("r2", facts(1), also=Effects(hooks=[hook(run_id="r2")]))
+            assert caught.value.token == hook().token
+            assert (await s.load("r2"))[0].length == 1
+            with pytest.raises(HookTaken):
+                await s.create(run("r3"), [started()], [job("r3")], [hook(run_id="r3")])
+            with pytest.raises(RunNotFound):
+                await s.load("r3")
+
+    async def test_opening_a_hook_again_does_no_harm(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s)
+            for _ in range(2):
+                await s.append("r", facts(1), also=Effects(hooks=[hook()]))
+            assert await s.hooks() == [hook()]
+
+    async def test_of_two_payloads_at_once_one_closes_the_hook(self, storage_factory: Factory) -> None:
+        async with self.opened(storage_factory, 2) as storages:
+            await add(storages[0])
+            await storages[0].append("r", [], also=Effects(hooks=[hook()]))
+            answers = await asyncio.gather(
+                *(storages[n % 2].append("r", facts(1, n), also=Effects(close=["t"])) for n in range(8)),
+                return_exceptions=True,
+            )
+            assert sum(isinstance(answer, HookClosed) for answer in answers) == 7
+            assert (await storages[0].load("r"))[0].length == 2
+
+    async def test_a_holder_may_close_a_hook_that_is_closed(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s)
+            (lease,) = await take(s)
+            assert await s.append("r", facts(1), lease=lease, also=Effects(close=["t"])) == 2
+
+    async def test_an_end_closes_the_hooks_of_the_run(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r")
+            await add(s, "r2")
+            await s.append("r", [], also=Effects(hooks=[hook()]))
+            await s.append("r2", [], also=Effects(hooks=[hook("t2", "r2")]))
+            await s.append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0)
+            assert await s.hooks() == [hook("t2", "r2")]
+
+    async def test_blocking_keeps_hooks_open(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s)
+            await s.append("r", [], also=Effects(hooks=[hook()]))
+            await s.append("r", facts(1), status=Status.BLOCKED, now=T0)
+            assert await s.find_hook("t") == hook()
+
+    # -- telling other runs ------------------------------------------------------------------
+
+    async def test_another_run_is_told_and_woken_in_the_same_transaction(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "parent", job("parent", due=FOREVER))
+            await add(s, "r")
+            (lease,) = await take(s)
+            tell = Effects(tell=[Message("parent", facts(2))])
+            await s.append(
+                "r", [RunCompleted(T0, 1)], lease=lease, finish=True, status=Status.COMPLETED, now=T0, also=tell
+            )
+            assert await s.load("parent") == (run("parent", length=3), [started(), *facts(2)])
+            assert [claimed.run_id for claimed in await take(s)] == ["parent"]
+
+    async def test_the_holder_of_a_run_that_was_told_something_learns_of_it(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "parent")
+            (lease,) = await take(s)
+            await add(s, "r")
+            await s.append("r", [], now=T0, also=Effects(tell=[Message("parent", facts(1))]))
+            assert s.renew("w", T0, LEASE) == [("parent", RUN_OP)]
+            with pytest.raises(Conflict):
+                await s.append("parent", facts(1, 2), expected=1, lease=lease)
+
+    async def test_nothing_is_told_if_the_append_is_refused(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "parent")
+            await add(s, "r")
+            with pytest.raises(Conflict):
+                await s.append("r", [], expected=9, now=T0, also=Effects(tell=[Message("parent", facts(1))]))
+            assert (await s.load("parent"))[0].length == 1
+
+    async def test_ended_and_missing_runs_are_passed_over(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "gone")
+            await s.append("gone", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0)
+            await add(s, "r")
+            tell = [Message("gone", facts(1)), Message("nobody", facts(1))]
+            assert await s.append("r", facts(1), now=T0, also=Effects(tell=tell)) == 2
+            assert (await s.load("gone"))[0].length == 2
+
+    async def test_a_blocked_run_keeps_what_it_is_told(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "parent")
+            await s.append("parent", facts(1), status=Status.BLOCKED, now=T0)
+            await add(s, "r", job(due=FOREVER))
+            await s.append("r", [], now=T0, also=Effects(tell=[Message("parent", [CancelRequested(T0, "why")])]))
+            assert (await s.load("parent"))[1][-1] == CancelRequested(T0, "why")
+            assert await take(s) == []
+
+    # -- dropping jobs -----------------------------------------------------------------------
+
+    async def test_a_free_job_that_is_dropped_is_gone(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r", job(due=FOREVER), job(op=3))
+            await s.append("r", facts(1), also=Effects(drop=[3, 4]))
+            assert await take(s) == []
+
+    async def test_the_holder_of_a_dropped_job_learns_of_it_and_nobody_gets_it(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r", job(due=FOREVER), job(op=3))
+            (lease,) = await take(s)
+            await s.append("r", facts(1), also=Effects(drop=[3]))
+            assert s.renew("w", T0, LEASE) == [("r", 3)]
+            with pytest.raises(LeaseLost):
+                await s.append("r", facts(1), lease=lease)
+            assert await take(s, "w2", T0 + 2 * LEASE) == []
+
+    @pytest.mark.parametrize("lost", [True, False], ids=["its holder is lost", "its holder stops"])
+    async def test_a_dropped_job_ends_with_its_lease(self, open_storage: Any, lost: bool) -> None:  # noqa: FBT001 -- a case
+        async with open_storage() as s:
+            await add(s, "r", job(due=FOREVER), job(op=3))
+            await take(s)
+            await s.append("r", facts(1), also=Effects(drop=[3]))
+            if not lost:
+                s.renew("w", T0, timedelta(0))
+            assert await take(s, "w2", T0 + 2 * LEASE) == []
 
     # -- listing and deleting ----------------------------------------------------------------
 
@@ -631,7 +796,7 @@ class StorageConformance:
 
     @pytest.mark.parametrize(
         "value",
-        ["", "\x00", "ünïcödé \U0001f600", "\ud800", {"~float": "nan"}, {"": [{}]}, [None, True, -1, 1.5], 1 << 62, "x" * 1_000_000],
+        ["", "\x00", "ünïcödé \U0001f600", "\ud800", {"~float": "nan"}, {"": [{}]}, [None, True, -1, 1.5], 1 << 62, "x" * 1_000_000],  # noqa: E501 -- a table
         ids=["empty", "NUL", "unicode", "lone surrogate", "tag", "empty key", "kinds", "large", "1 MB"],
     )  # fmt: skip
     async def test_values_come_back_as_they_were(self, open_storage: Any, value: Any) -> None:
@@ -642,7 +807,9 @@ class StorageConformance:
             assert [events[0].args, events[1].command.args, events[2].value] == [[value], [value], value]
             assert (await take(s))[0].data == value
 
-    @pytest.mark.parametrize("at", [datetime(1970, 1, 1, tzinfo=UTC), T0, FOREVER], ids=["1970", "microseconds", "9999"])
+    @pytest.mark.parametrize(
+        "at", [datetime(1970, 1, 1, tzinfo=UTC), T0, FOREVER], ids=["1970", "microseconds", "9999"]
+    )
     async def test_times_come_back_as_they_were(self, open_storage: Any, at: datetime) -> None:
         async with open_storage() as s:
             await s.create(run(created_at=at), [started(at)], [job(due=at)])

@@ -1,0 +1,103 @@
+"""What an append writes beside events: jobs, hooks, and facts for other runs. All within a transaction of the caller."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pyworkflow import wire
+from pyworkflow.errors import HookClosed, HookTaken
+from pyworkflow.model import RUN_OP, Effects, Hook, Job, Status
+from pyworkflow_sqlite.rows import job_row
+
+LENGTH = "select seq + n - 1 from events where run_id = ? order by seq desc limit 1"
+ADD_EVENTS = "insert into events (run_id, seq, n, data) values (?, ?, ?, ?)"
+ADD_JOB = "insert into jobs (run_id, op, workflow, queue, data, due, worker, epoch) values (?, ?, ?, ?, ?, ?, ?, ?)"
+
+Told = Sequence[tuple[int, str, tuple[Any, ...]]]
+"""For each message: how many events, the events as stored, and the job to make due."""
+
+
+def told(also: Effects | None, now: datetime | None) -> Told:
+    """Return the messages of an append as they are stored."""
+    if also is None:
+        return ()
+    return [
+        (len(message.events), wire.dumps(message.events), job_row(Job(message.run_id, RUN_OP, now)))
+        for message in also.tell
+    ]
+
+
+def check_hooks(db: sqlite3.Connection, hooks: Sequence[Hook]) -> None:
+    """Refuse hooks whose token is in use.
+
+    Raises:
+        HookTaken: The token of one is that of another open hook.
+    """
+    for hook in hooks:
+        other = db.execute("select run_id, op from hooks where token = ?", (hook.token,)).fetchone()
+        if other is not None and other != (hook.run_id, hook.op):
+            msg = f"the token of hook {hook.name!r} is in use by an open hook of run {other[0]!r}"
+            raise HookTaken(msg, hook.token)
+
+
+def check_open(db: sqlite3.Connection, tokens: Sequence[str]) -> None:
+    """Refuse tokens of hooks that are not open.
+
+    Raises:
+        HookClosed: One is not.
+    """
+    for token in tokens:
+        if db.execute("select 1 from hooks where token = ?", (token,)).fetchone() is None:
+            msg = "the hook is closed: it had its payload, has expired, or its run has ended"
+            raise HookClosed(msg)
+
+
+def open_hooks(db: sqlite3.Connection, hooks: Sequence[Hook]) -> None:
+    """Add hooks that `check_hooks` let pass."""
+    for hook in hooks:
+        values = hook.token, hook.run_id, hook.op, hook.name, hook.many
+        db.execute("insert or replace into hooks values (?, ?, ?, ?, ?)", values)
+
+
+def write_effects(db: sqlite3.Connection, run_id: str, also: Effects, messages: Told) -> None:
+    """Write what goes with an append to *run_id*."""
+    open_hooks(db, also.hooks)
+    for token in also.close:
+        db.execute("delete from hooks where token = ?", (token,))
+    for op in also.drop:
+        db.execute("delete from jobs where run_id = ? and op = ? and worker is null", (run_id, op))
+        db.execute("update jobs set woken = 2 where run_id = ? and op = ?", (run_id, op))
+    for count, data, job in messages:
+        _tell(db, count, data, job)
+
+
+def _tell(db: sqlite3.Connection, count: int, data: str, job: tuple[Any, ...]) -> None:
+    run_id, op, _, *rest = job
+    row = db.execute("select workflow, status from runs where id = ?", (run_id,)).fetchone()
+    if row is None or Status(row[1]).is_final:
+        return
+    (length,) = db.execute(LENGTH, (run_id,)).fetchone()
+    db.execute(ADD_EVENTS, (run_id, length + 1, count, data))
+    if row[1] == Status.RUNNING.value:
+        write_job(db, (run_id, op, row[0], *rest), owned=False)
+
+
+def write_job(db: sqlite3.Connection, row: tuple[Any, ...], *, owned: bool) -> None:
+    """Write a job: the one that is *owned* as it is, another one only to make it due."""
+    run_id, op, _, _, data, due, worker, _ = row
+    old = db.execute("select due, worker from jobs where run_id = ? and op = ?", (run_id, op)).fetchone()
+    if old is None:
+        db.execute(ADD_JOB, row)
+    elif owned:
+        db.execute(
+            "update jobs set due = ?, data = coalesce(?, data), worker = ?, lapsed = 0, woken = 0 "
+            "where run_id = ? and op = ?",
+            (due, data, worker, run_id, op),
+        )
+    elif old[1] is not None:
+        db.execute("update jobs set woken = 1 where run_id = ? and op = ?", (run_id, op))
+    elif due is not None and (old[0] is None or due < old[0]):
+        db.execute("update jobs set due = ? where run_id = ? and op = ?", (due, run_id, op))
