@@ -7,7 +7,9 @@ from pyworkflow.api import (
     configure,
     get_run,
     history,
+    list_hooks,
     list_runs,
+    resume_hook,
     retry_run,
     run,
     start,
@@ -16,7 +18,18 @@ from pyworkflow.api import (
 )
 from pyworkflow.decorators import step, workflow
 from pyworkflow.errors import FatalError, RetryableError, WorkflowError
-from pyworkflow.primitives import as_completed, current_step, now, random, sleep, uuid4, wait
+from pyworkflow.hooks import hook
+from pyworkflow.primitives import (
+    as_completed,
+    continue_as_new,
+    current_step,
+    now,
+    patched,
+    random,
+    sleep,
+    uuid4,
+    wait,
+)
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
@@ -35,12 +48,17 @@ __all__ = [
     "as_completed",
     "cancel",
     "configure",
+    "continue_as_new",
     "current_step",
     "get_run",
     "history",
+    "hook",
+    "list_hooks",
     "list_runs",
     "now",
+    "patched",
     "random",
+    "resume_hook",
     "retry_run",
     "run",
     "sleep",

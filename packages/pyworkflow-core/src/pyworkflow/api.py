@@ -8,19 +8,22 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from pyworkflow.context import outside_workflow, step_context, workflow_context
 from pyworkflow.definitions import Workflow
+from pyworkflow.durations import Duration, delta
 from pyworkflow.errors import WorkflowError
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
     from pyworkflow.handle import RunHandle
-    from pyworkflow.model import Event, Page, Status
+    from pyworkflow.model import Event, Hook, Page, Status
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _app() -> App:
+def _app(what: str) -> App:
+    outside_workflow(f"pyworkflow.{what}()")
     from pyworkflow.app import (
         default_app,  # importing the package is cheap; what runs workflows comes with the first one
     )
@@ -40,7 +43,7 @@ def configure(**settings: Any) -> None:
     Raises:
         ConfigError: A setting is unknown, or its value makes no sense; the message names it and what is known.
     """
-    _app().configure(**settings)
+    _app("configure").configure(**settings)
 
 
 async def start(
@@ -51,6 +54,9 @@ async def start(
     **kwargs: Any,
 ) -> RunHandle[R]:
     """Start a run and return its handle; a durable one survives this process from then on.
+
+    In a workflow this starts a run that goes on by itself, whatever becomes of the workflow; to wait for a run there,
+    await the call of its workflow.
 
     Args:
         workflow: The workflow.
@@ -64,7 +70,18 @@ async def start(
         Unstorable: An argument cannot be stored.
         TypeError: The arguments do not fit the workflow.
     """
-    return await _app().start(workflow, args, kwargs, run_id=run_id, idempotency_key=idempotency_key)
+    context = workflow_context.get()
+    if context is not None and step_context.get() is None:
+        child = await context.start_child(workflow, args, kwargs, run_id, idempotency_key)
+        return _handle(child, workflow)
+    return await _app("start").start(workflow, args, kwargs, run_id=run_id, idempotency_key=idempotency_key)
+
+
+def _handle(run_id: str, workflow: Workflow[..., R]) -> RunHandle[R]:
+    from pyworkflow.app import default_app
+    from pyworkflow.handle import RunHandle
+
+    return RunHandle(run_id, default_app().runtime(workflow.runtime), workflow)
 
 
 def run(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -83,7 +100,7 @@ def run(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 async def _run(workflow: Workflow[..., R], args: Sequence[Any], kwargs: dict[str, Any]) -> R:
-    app = _app()
+    app = _app("run")
     try:
         return await app.call(workflow, args, kwargs)
     finally:
@@ -98,7 +115,7 @@ async def get_run(run_id: str, *, runtime: str | None = None) -> RunHandle[Any]:
     """
     from pyworkflow.handle import RunHandle
 
-    app = _app()
+    app = _app("get_run")
     keeper = app.recorded(runtime)
     run = await keeper.run(run_id)
     return RunHandle(run_id, keeper, app.registry.workflows.get(run.workflow))
@@ -117,7 +134,7 @@ async def list_runs(
     from pyworkflow.model import RunQuery, Status
 
     wanted = Status(status) if isinstance(status, str) else status
-    return await _app().runs(RunQuery(wanted, workflow, created_after, created_before, limit, cursor))
+    return await _app("list_runs").runs(RunQuery(wanted, workflow, created_after, created_before, limit, cursor))
 
 
 async def history(run_id: str) -> Sequence[Event]:
@@ -126,17 +143,44 @@ async def history(run_id: str) -> Sequence[Event]:
     Raises:
         RunNotFound: There is no such run.
     """
-    return (await _app().recorded().history(run_id))[1]
+    return (await _app("history").recorded().history(run_id))[1]
 
 
-async def cancel(run_id: str, reason: str = "") -> None:
+async def cancel(run_id: str, reason: str = "", *, grace: Duration | None = None) -> None:
     """Ask a run to stop: its workflow sees `asyncio.CancelledError` at its next await, and may clean up with steps.
+
+    Asking again does not disturb the cleaning up. What the run waits for stops too: its children are cancelled, and a
+    sync step that runs sees ``current_step().cancelled``.
+
+    Args:
+        run_id: The run.
+        reason: For its history.
+        grace: Terminate it if it has not ended after that time.
 
     Raises:
         RunNotFound: There is no such run.
         RunEnded: It has ended already.
     """
-    await _app().runtime().cancel(run_id, reason)
+    await _app("cancel").runtime().cancel(run_id, reason, None if grace is None else delta(grace))
+
+
+async def resume_hook(token: str, payload: Any = None) -> str:
+    """Send *payload* to the hook with this token, from anywhere; return the id of its run, once that is recorded.
+
+    Args:
+        token: The hook's token.
+        payload: A value of the type that the workflow gave the hook, or JSON values that make one.
+
+    Raises:
+        HookClosed: No hook takes payloads for the token: it had its payload, has expired, or never was.
+        Unstorable: The payload does not fit the hook's type, or cannot be stored; the hook stays open.
+    """
+    return await _app("resume_hook").resume_hook(token, payload)
+
+
+async def list_hooks(run_id: str | None = None) -> Sequence[Hook]:
+    """Return open hooks, of one run or of all; their tokens only as SHA-256."""
+    return await _app("list_hooks").recorded().hooks(run_id)
 
 
 async def terminate(run_id: str, reason: str = "") -> None:
@@ -146,7 +190,7 @@ async def terminate(run_id: str, reason: str = "") -> None:
         RunNotFound: There is no such run.
         RunEnded: It has ended already.
     """
-    await _app().recorded().terminate(run_id, reason)
+    await _app("terminate").recorded().terminate(run_id, reason)
 
 
 async def retry_run(run_id: str) -> None:
@@ -156,7 +200,7 @@ async def retry_run(run_id: str) -> None:
         RunNotFound: There is no such run.
         RunEnded: It is neither blocked nor failed.
     """
-    await _app().recorded().retry(run_id)
+    await _app("retry_run").recorded().retry(run_id)
 
 
 def worker(*, runtime: str | None = None, grace: float = 10.0) -> AbstractAsyncContextManager[None]:
@@ -166,4 +210,4 @@ def worker(*, runtime: str | None = None, grace: float = 10.0) -> AbstractAsyncC
         runtime: Of which runtime; by default the default one.
         grace: Seconds that running steps get to end in when the context is left.
     """
-    return _app().worker(runtime=runtime, grace=grace)
+    return _app("worker").worker(runtime=runtime, grace=grace)

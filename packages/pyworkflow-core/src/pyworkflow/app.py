@@ -194,6 +194,11 @@ class App:
             checked_id(idempotency_key, "idempotency key")
         return self.runtime(name), StartRequest(workflow, plain_args, plain_kwargs, mode, run_id, idempotency_key)
 
+    async def resume_hook(self, token: str, payload: Any = None) -> str:
+        """Send a payload to a hook; see `pyworkflow.resume_hook`."""
+        self._prepare()
+        return await self.recorded().resume_hook(token, payload)
+
     async def runs(self, query: RunQuery) -> Page:
         """Return runs, the newest first."""
         return await self.recorded().runs(query)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime
 from functools import partial
@@ -31,26 +32,48 @@ async def attempt(
         Exception: Whatever the function raises.
     """
     token, outside = step_context.set(context), workflow_context.set(None)
-    timeout = step.options.timeout
     try:
-        if timeout is None:
+        if step.options.timeout is None and step.options.heartbeat is None:
             return await _call(step, args, kwargs, threads)
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
-                return await _call(step, args, kwargs, threads)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # the function's own
-            context.cancelled = True
-            msg = f"step {step.name!r}, attempt {context.attempt}, took longer than its timeout of {timeout:g} s"
-            raise StepTimeout(msg) from None
+        return await _in_time(step, args, kwargs, context, threads)
     except asyncio.CancelledError:
         context.cancelled = True
         raise
     finally:
         workflow_context.reset(outside)
         step_context.reset(token)
+
+
+async def _in_time(
+    step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: StepContext, threads: Executor | None
+) -> Any:
+    timeout, heartbeat = step.options.timeout, step.options.heartbeat
+    loop = asyncio.get_running_loop()
+    limit, pulse = asyncio.timeout(timeout), asyncio.timeout(heartbeat)
+
+    def beat() -> None:
+        if heartbeat is not None and not pulse.expired():
+            with suppress(RuntimeError):  # the attempt has ended meanwhile
+                pulse.reschedule(loop.time() + heartbeat)
+
+    context.on_heartbeat = lambda: _on_loop(loop, beat)
+    try:
+        async with limit, pulse:
+            return await _call(step, args, kwargs, threads)
+    except TimeoutError:
+        if limit.expired():
+            msg = f"took longer than its timeout of {timeout:g} s"
+        elif pulse.expired():
+            msg = f"gave no heartbeat for {heartbeat:g} s"
+        else:
+            raise  # the function's own
+        context.cancelled = True
+        raise StepTimeout(f"step {step.name!r}, attempt {context.attempt}, {msg}") from None
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits for the attempt any more
+        loop.call_soon_threadsafe(function)
 
 
 async def _call(step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], threads: Executor | None) -> Any:

@@ -31,6 +31,8 @@ def step(
     timeout: Duration | None = None,
     at_most_once: bool = False,
     queue: str = "",
+    heartbeat: Duration | None = None,
+    undo: Step[..., Any] | None = None,
 ) -> _StepDecorator: ...
 
 
@@ -45,6 +47,8 @@ def step(
     timeout: Duration | None = None,
     at_most_once: bool = False,
     queue: str = "",
+    heartbeat: Duration | None = None,
+    undo: Step[..., Any] | None = None,
 ) -> Any:
     """Make a function, sync or async, a step: where side effects live. Use it bare or with arguments.
 
@@ -61,9 +65,15 @@ def step(
         timeout: How long an attempt may take, as seconds, ``"30s"`` or a `timedelta`.
         at_most_once: Never run it a second time after its worker was lost; it fails with `StepInterrupted` then.
         queue: Which workers carry it out, on runtimes that have queues.
+        heartbeat: An attempt that lets this time pass without ``current_step().heartbeat()`` counts as hung and fails
+            with `StepTimeout`; for steps that take long and have no fixed limit.
+        undo: A step that undoes this one. When the workflow fails or is cancelled, it runs for each completed call, the
+            last one first. It is called with those arguments of the call that it has parameters for; its parameter
+            ``result``, if it has one, is given what the call returned.
 
     Raises:
-        DefinitionError: It cannot be a step: a method, a lambda, a generator; or its name is taken.
+        DefinitionError: It cannot be a step: a method, a lambda, a generator; or its name is taken; or *undo* does not
+            fit.
         ConfigError: An option makes no sense.
     """
     if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
@@ -72,12 +82,9 @@ def step(
     if retry_delay is not None and retry_policy is not None:
         msg = "a step has retry_delay= or retry_policy=, not both"
         raise ConfigError(msg)
-    limit = None if timeout is None else seconds(timeout)
-    if limit is not None and limit <= 0:
-        msg = f"timeout={timeout!r} of a step: give more than zero"
-        raise ConfigError(msg)
     retry = retry_policy if retry_delay is None else _fixed(retry_delay)
-    options = StepOptions(retries, retry, limit, at_most_once, queue)
+    limit, beat = _limit(timeout, "timeout", "step"), _limit(heartbeat, "heartbeat", "step")
+    options = StepOptions(retries, retry, limit, at_most_once, queue, beat, undo)
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:
         return Step(function, name, default_registry, options)
@@ -89,7 +96,11 @@ def step(
 def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, runtime: str | None = None, durable: bool | None = None
+    *,
+    name: str | None = None,
+    runtime: str | None = None,
+    durable: bool | None = None,
+    timeout: Duration | None = None,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 
 
@@ -100,6 +111,7 @@ def workflow(
     name: str | None = None,
     runtime: str | None = None,
     durable: bool | None = None,
+    timeout: Duration | None = None,
 ) -> Any:
     """Make an ``async def`` a workflow: it decides, and leaves side effects to steps. Use it bare or with arguments.
 
@@ -111,18 +123,29 @@ def workflow(
         runtime: Where it runs; by default ``default_runtime``.
         durable: Whether its runs are recorded, and survive their process; by default what the runtime can do, then
             ``default_durable``, then the runtime's own default.
+        timeout: How long a run may take; then its workflow sees `asyncio.CancelledError`, may clean up, and the run
+            fails with `WorkflowTimeout`.
 
     Raises:
         DefinitionError: It cannot be a workflow: not async, a method, a generator; or its name is taken; or the runtime
             cannot be what *durable* says.
     """
+    limit = _limit(timeout, "timeout", "workflow")
 
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
         if runtime is not None and durable is not None:
             _check_mode(runtime, durable=durable)
-        return Workflow(function, name, default_registry, runtime=runtime, durable=durable)
+        return Workflow(function, name, default_registry, runtime=runtime, durable=durable, timeout=limit)
 
     return decorate if function is None else decorate(function)
+
+
+def _limit(value: Duration | None, option: str, what: str) -> float | None:
+    limit = None if value is None else seconds(value)
+    if limit is not None and limit <= 0:
+        msg = f"{option}={value!r} of a {what}: give more than zero"
+        raise ConfigError(msg)
+    return limit
 
 
 def _fixed(delay: Duration) -> RetryPolicy:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
-from functools import update_wrapper
+import textwrap
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import cached_property, update_wrapper
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from attrs import frozen
 
-from pyworkflow.context import step_context, workflow_context
-from pyworkflow.errors import DefinitionError
+from pyworkflow.context import ContinueAsNew, step_context, workflow_context
+from pyworkflow.errors import DefinitionError, WorkflowTimeout
 from pyworkflow.signature import Signature
+from pyworkflow.undo import call_undoable, check_undo, undo_all
 
 if TYPE_CHECKING:
     from pyworkflow.codec import Codec
@@ -31,7 +36,9 @@ class StepOptions:
         retries: How many attempts may follow the first one.
         retry: The policy for the pauses between attempts: an object, or a config string.
         timeout: Seconds that an attempt may take.
+        heartbeat: Seconds within which an attempt has to call ``current_step().heartbeat()`` again and again.
         at_most_once: Never begin a second attempt after the worker of the first one was lost.
+        undo: The step that undoes this one.
         queue: Only workers that serve this queue carry it out, on runtimes that have queues.
     """
 
@@ -40,6 +47,8 @@ class StepOptions:
     timeout: float | None = None
     at_most_once: bool = False
     queue: str = ""
+    heartbeat: float | None = None
+    undo: Step[..., Any] | None = None
 
 
 class _Definition:
@@ -98,6 +107,8 @@ class Step(_Definition, Generic[P, R]):
         super().__init__(function, name, registry)
         self.options = options
         self.is_async = inspect.iscoroutinefunction(function)
+        if options.undo is not None:
+            check_undo(self, options.undo)
         registry.add_step(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
@@ -105,6 +116,8 @@ class Step(_Definition, Generic[P, R]):
         context = workflow_context.get()
         if context is None or step_context.get() is not None:
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+        if self.options.undo is not None:
+            return call_undoable(context, self, args, kwargs)
         return context.call_step(self, args, kwargs)
 
 
@@ -121,19 +134,56 @@ class Workflow(_Definition, Generic[P, R]):
         *,
         runtime: str | None,
         durable: bool | None,
+        timeout: float | None = None,
     ) -> None:
         super().__init__(function, name, registry)
         self.runtime = runtime
         self.durable = durable
+        self.timeout = timeout
         registry.add_workflow(self)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells versions of the function's code apart, but for comments and layout; empty where there is no source."""
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(self.function)))
+        except (OSError, TypeError, SyntaxError):
+            return ""
+        return blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
 
     async def body(self, args: Plain, kwargs: Plain) -> Plain:
         """Run the function itself on encoded arguments; return its encoded result."""
-        decoded_args, decoded_kwargs = self.signature.decode_call(args, kwargs)
-        return self.signature.encode_result(await self.function(*decoded_args, **decoded_kwargs))
+        signature = self.signature
+        decoded_args, decoded_kwargs = signature.decode_call(args, kwargs)
+        try:
+            if self.timeout is None:
+                return signature.encode_result(await self.function(*decoded_args, **decoded_kwargs))
+            return signature.encode_result(await self._in_time(decoded_args, decoded_kwargs))
+        except ContinueAsNew as new:
+            raise ContinueAsNew(*signature.encode_call(*new.args)) from None
+        except (Exception, asyncio.CancelledError) as error:
+            await undo_all(workflow_context.get(), error)
+            raise
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Start a run and wait for its result."""
+    async def _in_time(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                return await self.function(*args, **kwargs)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # the function's own
+            msg = f"workflow {self.name!r} took longer than its timeout of {self.timeout:g} s"
+            raise WorkflowTimeout(msg) from None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Start a run, in a workflow as a child of it, and wait for its result."""
+        context = workflow_context.get()
+        if context is not None and step_context.get() is None:
+            return context.call_child(self, args, kwargs)
+        return self._call(args, kwargs)
+
+    async def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         from pyworkflow.app import default_app  # the app knows workflows, not the other way round
 
         return await default_app().call(self, args, kwargs)

@@ -10,21 +10,37 @@ import socket
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pyworkflow.errors import Conflict, RunBlocked, RunCancelled, RunEnded, RunExists, RunNotFound, RunTerminated
+from pyworkflow._history import effective, open_children, open_hooks, retry_cut
+from pyworkflow._worker import LAST, Worker, WorkerOptions
+from pyworkflow.context import token_digest
+from pyworkflow.effects import hook_of, to_child, to_parent
+from pyworkflow.errors import (
+    Conflict,
+    HookClosed,
+    RunBlocked,
+    RunCancelled,
+    RunEnded,
+    RunExists,
+    RunNotFound,
+    RunTerminated,
+)
 from pyworkflow.failures import rebuild
 from pyworkflow.heartbeat import Heartbeat
-from pyworkflow.history import retry_cut
-from pyworkflow.ids import new_run_id
+from pyworkflow.ids import new_run_id, new_seed
 from pyworkflow.model import (
     RUN_OP,
     CancelRequested,
+    Effects,
     Event,
+    Hook,
     Job,
     Page,
+    Received,
     Run,
     RunCompleted,
+    RunContinued,
     RunFailed,
     RunQuery,
     RunRetried,
@@ -34,9 +50,9 @@ from pyworkflow.model import (
 from pyworkflow.model import RunBlocked as BlockedEvent
 from pyworkflow.model import RunCancelled as CancelledEvent
 from pyworkflow.model import RunTerminated as TerminatedEvent
+from pyworkflow.payloads import NO_HOOK, fitting_payload
 from pyworkflow.plain import Plain
 from pyworkflow.ports import DurableRuntime, StartRequest
-from pyworkflow.worker import Worker, WorkerOptions
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
@@ -44,9 +60,6 @@ if TYPE_CHECKING:
     from pyworkflow.ports import Storage
 
 logger = logging.getLogger(__name__)
-
-_LAST = 1 << 62
-"""More events than any history has: loading after it gives the run alone."""
 
 
 class StoredRuntime(DurableRuntime):
@@ -82,7 +95,9 @@ class StoredRuntime(DurableRuntime):
         """Create the run, held by the worker of this process, which begins at once."""
         workflow, now = request.workflow, self.clock.now()
         run = Run(request.run_id or new_run_id(), workflow.name, now, idempotency_key=request.idempotency_key)
-        started = RunStarted(now, workflow.name, request.args, request.kwargs, secrets.token_hex(8))
+        started = RunStarted(
+            now, workflow.name, request.args, request.kwargs, new_seed(), fingerprint=workflow.fingerprint
+        )
         worker = await self.ensure_worker()
         existing = await worker.begin(run, started, workflow)
         if existing is None:
@@ -106,6 +121,12 @@ class StoredRuntime(DurableRuntime):
 
     async def result(self, run_id: str) -> Plain:
         """Wait for the end of the run, wherever it goes on."""
+        while isinstance(end := await self._end(run_id), RunContinued):
+            run_id = end.run_id
+        return _outcome(run_id, end)
+
+    async def _end(self, run_id: str) -> Event:
+        """Wait for the end of a run and return the event that is it."""
         storage, pause = await self.storage(), 0.02
         end: Event | None = None
         while end is None:
@@ -114,10 +135,9 @@ class StoredRuntime(DurableRuntime):
             try:
                 held = self._worker is not None and run_id in self._worker.executions
                 if not held:
-                    run, _ = await storage.load(run_id, _LAST)
+                    run, _ = await storage.load(run_id, LAST)
                     if run.status is not Status.RUNNING:
-                        _, events = await storage.load(run_id, run.length - 1)
-                        end = events[-1] if events else None
+                        end = await self._last(run)
                         continue
                     pause = min(2 * pause, max(1.0, len(self._waiting) / 1000))
                 await asyncio.wait([future], timeout=None if held else pause)
@@ -126,11 +146,22 @@ class StoredRuntime(DurableRuntime):
                 self._waiting[run_id].discard(future)
                 if not self._waiting[run_id]:
                     del self._waiting[run_id]
-        return _outcome(run_id, end)
+        return end
+
+    async def _last(self, run: Run) -> Event | None:
+        _, events = await (await self.storage()).load(run.id, run.length - 1)
+        return events[-1] if events else None
+
+    async def newest(self, run_id: str) -> Run:
+        """Return the run, or the one that it goes on as if it has continued as a new one."""
+        run = await self.run(run_id)
+        while run.status is Status.CONTINUED and isinstance(last := await self._last(run), RunContinued):
+            run = await self.run(last.run_id)
+        return run
 
     async def run(self, run_id: str) -> Run:
         """Return what is known of a run."""
-        return (await (await self.storage()).load(run_id, _LAST))[0]
+        return (await (await self.storage()).load(run_id, LAST))[0]
 
     async def history(self, run_id: str) -> tuple[Run, list[Event]]:
         """Return a run and all its events."""
@@ -144,28 +175,35 @@ class StoredRuntime(DurableRuntime):
         """Delete ended runs; return how many."""
         return await (await self.storage()).purge(before, statuses)
 
-    async def cancel(self, run_id: str, reason: str = "") -> None:
-        """Ask a run to stop; its workflow sees `asyncio.CancelledError` at its next await, and may clean up.
+    async def cancel(self, run_id: str, reason: str = "", grace: timedelta | None = None) -> None:
+        """Ask a run to stop, and terminate it if it has not ended after *grace*.
 
         Raises:
             RunNotFound: There is no such run.
             RunEnded: It has ended already.
         """
-        await self.tell(run_id, [CancelRequested(self.clock.now(), reason)])
+        now = self.clock.now()
+        deadline = None if grace is None else now + grace
+        await self.tell(run_id, [CancelRequested(now, reason, deadline)])
 
     async def terminate(self, run_id: str, reason: str = "") -> None:
-        """End a run now; no code of it runs any more.
+        """End a run now; no code of it runs any more. Its children are asked to stop.
 
         Raises:
             RunNotFound: There is no such run.
             RunEnded: It has ended already.
         """
         storage, now = await self.storage(), self.clock.now()
-        run = await self.run(run_id)
+        run = await self.newest(run_id)
         if run.status.is_final:
             raise _ended(run)
-        await storage.append(run_id, [TerminatedEvent(now, reason)], expected=None, status=Status.TERMINATED, now=now)
-        self.look(run_id)
+        run, events = await storage.load(run.id)
+        end = TerminatedEvent(now, reason)
+        tell = [to_child(run.id, command, now) for command in open_children(effective(events))]
+        tell += to_parent(events[0].parent if isinstance(events[0], RunStarted) else None, run.id, end)
+        await storage.append(run.id, [end], status=Status.TERMINATED, now=now, also=Effects(tell=tell))
+        for told in [run.id, *(message.run_id for message in tell)]:
+            self.look(told)
 
     async def retry(self, run_id: str) -> None:
         """Let a blocked run go on, or a failed one do once more what failed.
@@ -181,23 +219,64 @@ class StoredRuntime(DurableRuntime):
             raise RunEnded(msg)
         failure = next((event for event in reversed(events) if isinstance(event, RunFailed | BlockedEvent)), None)
         cut = retry_cut(events, failure.op) if isinstance(failure, RunFailed) else 0
-        jobs = [Job(run_id, RUN_OP, now, run.workflow)]
+        jobs, retried = [Job(run_id, RUN_OP, now, run.workflow)], RunRetried(now, cut)
+        hooks = [hook_of(run_id, command) for command in open_hooks(effective([*events, retried]))]
         try:
             await storage.append(
-                run_id, [RunRetried(now, cut)], jobs, expected=run.length, status=Status.RUNNING, now=now
+                run_id,
+                [retried],
+                jobs,
+                expected=run.length,
+                status=Status.RUNNING,
+                now=now,
+                also=Effects(hooks=hooks),
             )
         except Conflict:
             return  # somebody else did
         self.wake_at(now)
 
     async def tell(self, run_id: str, facts: Sequence[Event]) -> None:
-        """Add facts from outside to a run's history, and have it look at them."""
-        storage, now = await self.storage(), self.clock.now()
-        run = await self.run(run_id)
+        """Add facts from outside to a run's history, and have it look at them.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunEnded: It has ended already.
+        """
+        run = await self.newest(run_id)
         if run.status.is_final:
             raise _ended(run)
-        await storage.append(run_id, facts, [Job(run_id, RUN_OP, now, run.workflow)])
-        self.look(run_id)
+        await self._add(run, facts)
+
+    async def _add(self, run: Run, facts: Sequence[Event], also: Effects | None = None) -> None:
+        jobs = [Job(run.id, RUN_OP, self.clock.now(), run.workflow)] if run.status is Status.RUNNING else []
+        await (await self.storage()).append(run.id, facts, jobs, also=also)
+        self.look(run.id)
+
+    # -- hooks -----------------------------------------------------------------------------
+
+    async def resume_hook(self, token: str, payload: Any) -> str:
+        """Send *payload* to the hook with this token; return the id of its run.
+
+        Raises:
+            HookClosed: No hook takes payloads for the token.
+            Unstorable: The payload does not fit the hook's type, or cannot be stored; the hook stays open.
+        """
+        storage = await self.storage()
+        hook = await storage.find_hook(token_digest(token))
+        if hook is None:
+            raise HookClosed(NO_HOOK)
+        run, events = await storage.load(hook.run_id)
+        value = fitting_payload(self.app.registry, hook, events, payload)
+        try:
+            received = Received(self.clock.now(), hook.op, value)
+            await self._add(run, [received], None if hook.many else Effects(close=[hook.token]))
+        except (RunEnded, HookClosed):
+            raise HookClosed(NO_HOOK) from None
+        return run.id
+
+    async def hooks(self, run_id: str | None = None) -> list[Hook]:
+        """Return open hooks, of one run or of all."""
+        return await (await self.storage()).hooks(run_id)
 
     def look(self, run_id: str) -> None:
         """Have the worker of this process notice that a run was told something."""

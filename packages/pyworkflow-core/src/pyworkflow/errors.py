@@ -70,6 +70,18 @@ class NonDeterminism(WorkflowError):
     """A workflow does not ask again for what its history says it asked for."""
 
 
+class HistoryTooLong(WorkflowError):
+    """A run's history is as long as one may be; the workflow has to go on as a new run."""
+
+
+class WorkflowTimeout(WorkflowError, TimeoutError):
+    """A run took longer than the ``timeout`` of its workflow."""
+
+
+class UndoFailed(WorkflowError):
+    """The workflow failed, and so did a step that undoes one of its steps; the causes say how."""
+
+
 class NotInWorkflow(WorkflowError, RuntimeError):
     """A workflow tried to do by itself what belongs into a step: sockets, threads, processes."""
 
@@ -87,6 +99,10 @@ class HookTaken(WorkflowError):
 
 class HookClosed(WorkflowError, LookupError):
     """No hook takes payloads for this token: it had its payload, has expired, its run has ended, or it never was."""
+
+
+class HookExpired(WorkflowError, TimeoutError):
+    """A hook was sent nothing before its ``timeout``."""
 
 
 # -- steps -------------------------------------------------------------------

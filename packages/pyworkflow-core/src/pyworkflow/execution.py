@@ -10,29 +10,45 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field, frozen
 
 from pyworkflow.definitions import StepOptions
+from pyworkflow.effects import End, effects
 from pyworkflow.errors import RunBlocked, StepInterrupted
 from pyworkflow.failures import record_of
 from pyworkflow.model import (
+    Abandoned,
     Attempted,
     CallStep,
+    Effects,
     Event,
     Failed,
     Fired,
     Job,
+    OpenHook,
+    Patched,
     Requested,
     Retrying,
     RunCancelled,
     RunCompleted,
+    RunContinued,
     RunFailed,
+    RunTerminated,
+    StartChild,
     Status,
 )
 from pyworkflow.model import RunBlocked as BlockedEvent
 
 if TYPE_CHECKING:
     from pyworkflow.definitions import Step, Workflow
-    from pyworkflow.machine import Machine, Pending
+    from pyworkflow.machine import Machine
+    from pyworkflow.operations import Pending
 
-_STATUS = {RunCompleted: Status.COMPLETED, RunFailed: Status.FAILED, RunCancelled: Status.CANCELLED}
+STATUS: dict[type[End], Status] = {
+    RunCompleted: Status.COMPLETED,
+    RunFailed: Status.FAILED,
+    RunCancelled: Status.CANCELLED,
+    RunTerminated: Status.TERMINATED,
+    RunContinued: Status.CONTINUED,
+    BlockedEvent: Status.BLOCKED,
+}
 
 MAX_RECOVERIES = 100
 """A run that was taken over from a lost worker more often than this is blocked: it may be what kills them."""
@@ -79,7 +95,7 @@ class Decision:
 
     Attributes:
         events: Facts, and what the workflow decided on seeing them.
-        todo: Steps to carry out.
+        todo: Steps to carry out, and children to start.
         abandoned: Operations that nobody waits for any more.
         status: The new status of the run, if it changes.
         parked: Nothing is left to do now; give the run back until *wake*, or until somebody wakes it.
@@ -91,6 +107,7 @@ class Decision:
     status: Status | None = None
     parked: bool = False
     wake: datetime | None = None
+    also: Effects | None = None
 
 
 def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_steps: bool = False) -> Decision:
@@ -102,28 +119,45 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
         NonDeterminism: The workflow does not do again what its history says.
     """
     machine, running = execution.machine, execution.running
+    expired = [hook.token for fact in facts if isinstance(fact, Fired) and (hook := _hook(machine, fact.op))]
     commands = machine.feed(facts)
     events: list[Event] = [*facts]
+    events += [Patched(now, change) for change in machine.take_patches()]
     if commands:
         requests = [Requested(now, command) for command in commands]
         machine.record(requests)
         events += requests
     abandoned = machine.take_abandoned()
-    outcome = machine.outcome(now)
-    if outcome is not None:
-        return Decision([*events, outcome], (), abandoned, _STATUS[type(outcome)])
-    if machine.is_stuck:
-        return Decision([*events, BlockedEvent(now, record_of(RunBlocked(_STUCK)))], (), abandoned, Status.BLOCKED)
+    events += [Abandoned(now, gone.op) for gone in abandoned if isinstance(gone.command, StartChild | OpenHook)]
+    end = _end(machine, now)
+    also = effects(execution.run_id, machine, expired=expired, commands=commands, abandoned=abandoned, end=end, now=now)
+    if end is not None:
+        return Decision([*events, end], (), abandoned, STATUS[type(end)], also=also)
     pending = machine.pending
     if all_steps:
         todo = [step for step in machine.steps() if step.op not in running and _is_due(step, now)]
+        todo += [child for child in machine.children() if child.op not in running and not child.begun]
     else:
-        todo = [pending[c.op] for c in commands if isinstance(c, CallStep) and c.op in pending]
+        todo = [pending[c.op] for c in commands if isinstance(c, CallStep | StartChild) and c.op in pending]
         todo += [pending[f.op] for f in facts if isinstance(f, Attempted) and f.op in pending]
         todo += [pending[f.op] for f in facts if isinstance(f, Retrying) and f.due <= now and f.op in pending]
     if not todo and len(running) == sum(gone.op in running for gone in abandoned):
-        return Decision(events, (), abandoned, parked=True, wake=machine.next_wake())
-    return Decision(events, todo, abandoned)
+        return Decision(events, (), abandoned, parked=True, wake=machine.next_wake(), also=also)
+    return Decision(events, todo, abandoned, also=also)
+
+
+def _hook(machine: Machine, op: int) -> OpenHook | None:
+    command = pending.command if (pending := machine.pending.get(op)) is not None else None
+    return command if isinstance(command, OpenHook) else None
+
+
+def _end(machine: Machine, now: datetime) -> End | None:
+    """Return the event that ends, or stops, the run, if there is one."""
+    if (outcome := machine.outcome(now)) is not None:
+        return outcome
+    if machine.deadline is not None and machine.deadline <= now:
+        return RunTerminated(now, "it was cancelled, and had not ended by the deadline")
+    return BlockedEvent(now, record_of(RunBlocked(_STUCK))) if machine.is_stuck else None
 
 
 def _is_due(pending: Pending, now: datetime) -> bool:
@@ -131,7 +165,7 @@ def _is_due(pending: Pending, now: datetime) -> bool:
 
 
 def facts_on_time(machine: Machine, now: datetime) -> list[Event]:
-    """Return the facts that are true because it is *now*: timers whose time has come."""
+    """Return the facts that are true because it is *now*: timers whose time has come, hooks that expired."""
     return [Fired(now, pending.op) for pending in machine.timers(now)]
 
 

@@ -6,7 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pyworkflow.durations import seconds
+from pyworkflow.context import outside_workflow
+from pyworkflow.durations import delta, seconds
 from pyworkflow.errors import Unsupported
 from pyworkflow.ports import DurableRuntime
 
@@ -49,6 +50,7 @@ class RunHandle(Generic[R]):
             RunBlocked: It cannot go on before somebody has looked at it.
             Exception: What the workflow raised, as the class it was, if that is loaded in this process.
         """
+        outside_workflow("result() of a run's handle")
         limit = None if timeout is None else seconds(timeout)
         try:
             async with asyncio.timeout(limit) as scope:
@@ -66,6 +68,7 @@ class RunHandle(Generic[R]):
         Raises:
             Unsupported: It is transient, or its runtime keeps no records.
         """
+        outside_workflow("run() of a run's handle")
         return await recorded(self.runtime).run(self.id)
 
     async def history(self) -> Sequence[Event]:
@@ -74,11 +77,13 @@ class RunHandle(Generic[R]):
         Raises:
             Unsupported: It is transient, or its runtime keeps no records.
         """
+        outside_workflow("history() of a run's handle")
         return (await recorded(self.runtime).history(self.id))[1]
 
-    async def cancel(self, reason: str = "") -> None:
+    async def cancel(self, reason: str = "", *, grace: float | str | timedelta | None = None) -> None:
         """Ask the run to stop; see `pyworkflow.cancel`."""
-        await self.runtime.cancel(self.id, reason)
+        outside_workflow("cancel() of a run's handle")
+        await self.runtime.cancel(self.id, reason, None if grace is None else delta(grace))
 
 
 def recorded(runtime: Runtime) -> DurableRuntime:

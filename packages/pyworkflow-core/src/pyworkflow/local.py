@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pyworkflow._worker import WorkerOptions
+from pyworkflow.context import token_digest
 from pyworkflow.engine import StoredRuntime
 from pyworkflow.errors import ConfigError, RunExists
 from pyworkflow.ids import new_run_id
+from pyworkflow.operations import Inbox
 from pyworkflow.plain import Plain
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow.transient import Transient
-from pyworkflow.worker import WorkerOptions
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
@@ -28,6 +30,7 @@ class LocalRuntime(StoredRuntime):
         sweep: How often it looks for runs that others left.
         threads: How many sync steps run at once.
         kept: How many sleeping workflows stay in memory.
+        replay: Rebuild workflows from history before each decision, for tests of replay.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class LocalRuntime(StoredRuntime):
         sweep: timedelta = timedelta(seconds=1),
         threads: int = 32,
         kept: int = 1000,
+        replay: bool = False,
     ) -> None:
         if sweep <= timedelta(0) or lease < 2 * sweep:
             msg = f"the lease ({lease}) of the local runtime has to be at least twice its sweep ({sweep})"
             raise ConfigError(msg)
-        super().__init__(app, WorkerOptions(lease, sweep, threads=threads, kept=kept))
+        super().__init__(app, WorkerOptions(lease, sweep, threads=threads, kept=kept, replay=replay))
         self._transient: dict[str, asyncio.Task[Plain]] = {}
+        self._hooks: dict[str, Inbox] = {}
         self._threads: ThreadPoolExecutor | None = None
 
     async def start(self, request: StartRequest) -> str:
@@ -66,7 +71,7 @@ class LocalRuntime(StoredRuntime):
         return await self._transient_run(request, request.run_id or new_run_id())
 
     async def _transient_run(self, request: StartRequest, run_id: str) -> Plain:
-        transient = Transient(run_id, self.app.retry_policy, self._pool())
+        transient = Transient(run_id, self.app, self._pool(), self._hooks)
         return await transient.run(request.workflow, request.args, request.kwargs)
 
     async def result(self, run_id: str) -> Plain:
@@ -74,13 +79,24 @@ class LocalRuntime(StoredRuntime):
         task = self._transient.get(run_id)
         return await (super().result(run_id) if task is None else asyncio.shield(task))
 
-    async def cancel(self, run_id: str, reason: str = "") -> None:
-        """Ask a run of either mode to stop."""
+    async def cancel(self, run_id: str, reason: str = "", grace: timedelta | None = None) -> None:
+        """Ask a run of either mode to stop; a transient one is not terminated after *grace*."""
         task = self._transient.get(run_id)
         if task is None:
-            await super().cancel(run_id, reason)
+            await super().cancel(run_id, reason, grace)
         else:
             task.cancel(reason or None)
+
+    async def resume_hook(self, token: str, payload: Any) -> str:
+        """Send a payload to a hook of a run of either mode."""
+        inbox = self._hooks.get(token_digest(token))
+        if inbox is None:
+            return await super().resume_hook(token, payload)
+        plain = inbox.encode(payload)
+        if not inbox.many:
+            del self._hooks[token_digest(token)]
+        inbox.put(plain)
+        return ""
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:

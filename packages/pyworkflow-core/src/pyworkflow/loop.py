@@ -7,7 +7,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from random import Random
 from typing import Any, NoReturn, Protocol
 
@@ -53,9 +53,10 @@ class Lane:
 
 
 class WorkflowTask(asyncio.Task[Any]):
-    """A task that knows its lane and refuses to be waited for in random order."""
+    """A task that knows its lane and its context, and refuses to be waited for in random order."""
 
     lane: Lane
+    context: Context
 
     def add_done_callback(self, fn: Callable[..., Any], /, *, context: Context | None = None) -> None:
         """As in `asyncio.Task`.
@@ -128,7 +129,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             for task in list(self._tasks):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 try:
-                    task.get_coro().close()
+                    task.context.run(task.get_coro().close)  # as itself, or its steps would be plain calls
                 except BaseException:
                     logger.debug("a workflow raised while it was put away", exc_info=True)
         self._tasks.clear()
@@ -142,7 +143,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> WorkflowTask:  # type: ignore[override]
         options.pop("eager_start", None)
         parent = self.lane()
-        task = WorkflowTask(coro, loop=self, **options)
+        context = options.pop("context", None) or copy_context()
+        task = WorkflowTask(coro, loop=self, context=context, **options)
+        task.context = context
         task.lane = parent if _WAIT_FOR and _asked_by_wait_for() else parent.child() if self._tasks else self.root
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

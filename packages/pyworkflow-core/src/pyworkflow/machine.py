@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import Context
 from datetime import UTC, datetime
-from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from attrs import define
-
-from pyworkflow.context import workflow_context
-from pyworkflow.errors import NonDeterminism
+from pyworkflow.asking import Asking
+from pyworkflow.context import ContinueAsNew, Undo, workflow_context
+from pyworkflow.errors import HistoryTooLong, HookExpired, NonDeterminism
 from pyworkflow.failures import rebuild, record_of
+from pyworkflow.ids import next_id
 from pyworkflow.loop import Lane, ReplayLoop, WorkflowTask
 from pyworkflow.model import (
+    Abandoned,
     Attempted,
     CallStep,
     CancelRequested,
@@ -26,76 +26,37 @@ from pyworkflow.model import (
     Failed,
     Fired,
     OpenHook,
+    Parent,
+    Patched,
+    Received,
     Requested,
     Retrying,
     RunCancelled,
     RunCompleted,
+    RunContinued,
     RunFailed,
     RunStarted,
     StartChild,
     StartTimer,
 )
+from pyworkflow.operations import Answer, Inbox, Listener, Pending
 from pyworkflow.plain import Plain
-from pyworkflow.where import where_it_waits
-
-if TYPE_CHECKING:
-    from pyworkflow.definitions import Step
+from pyworkflow.where import describe, where_it_waits
 
 Body = Callable[[Plain, Plain], Coroutine[Any, Any, Plain]]
 """A workflow as the machine runs it: encoded arguments in, encoded result out."""
 
-Outcome = RunCompleted | RunFailed | RunCancelled
+Outcome = RunCompleted | RunFailed | RunCancelled | RunContinued
+
+MAX_EVENTS = 50_000
+"""A run whose history is longer is asked to continue as a new one."""
 
 
 class Parked(BaseException):
     """Thrown into a workflow that asks for something while it is being put away."""
 
 
-class _Answer(asyncio.Future[Any]):
-    """What a workflow awaits; tells the machine when nobody wants the answer any more."""
-
-    machine: Machine
-    pending: Pending
-
-    def cancel(self, msg: Any = None) -> bool:
-        cancelled = super().cancel(msg)
-        if cancelled:
-            self.machine.abandon(self.pending)
-        return cancelled
-
-
-@define(eq=False)
-class Pending:
-    """An operation that the workflow asked for and that is not answered.
-
-    Attributes:
-        op: Its number; 0 before the workflow has come to rest.
-        command: What was asked for; unset before the workflow has come to rest.
-        at: When the request was recorded; None: it is not in the history yet.
-        attempt: The number of the attempt that history knows of, from 1.
-        due: When that attempt begins, if it was put off.
-        task: The workflow's task that asked, for error messages.
-    """
-
-    make: Callable[[int], Command]
-    listener: _Answer | asyncio.TimerHandle
-    order: tuple[tuple[int, ...], int]
-    task: asyncio.Task[Any] | None
-    op: int = 0
-    command: Command | None = None
-    at: datetime | None = None
-    attempt: int = 1
-    due: datetime | None = None
-
-    @property
-    def wakes(self) -> datetime | None:
-        """When somebody has to see to it; None: at once, if it is a step."""
-        if isinstance(self.command, StartTimer) and self.at is not None:
-            return self.command.fires_at(self.at)
-        return self.due
-
-
-class Machine:
+class Machine(Asking):
     """A workflow, moved on by the events of one run.
 
     Feeding all of a history to a new machine is replay; feeding what came since to the same machine is how a run goes
@@ -109,7 +70,16 @@ class Machine:
     def __init__(self, body: Body, run_id: str = "") -> None:
         self.run_id = run_id
         self.pending: dict[int, Pending] = {}
+        self.parent: Parent | None = None
+        self.fingerprint = ""
+        self.deadline: datetime | None = None  # of a cancellation
+        self.undos: list[Undo] = []
         self._abandoned: list[Pending] = []
+        self._cancelled = False
+        self._seen = 0
+        self._replaying = False
+        self._patches: dict[str, bool] = {}
+        self._new_patches: list[str] = []
         self._body = body
         self._loop = ReplayLoop(self)  # type: ignore[abstract]  # what is missing refuses, see there
         self._main: asyncio.Task[Any] | None = None
@@ -133,18 +103,35 @@ class Machine:
         loop = self._loop
         with loop:
             for event in events:
-                if event.at > self._now:
-                    self._now = event.at
-                    loop.now = event.at.timestamp()
-                self._apply(event)
-                loop.run_until_idle()  # after each event: how they are batched never matters
-                if self._fresh:
-                    self._number()
+                self._step(loop, event)
         return list(self._asked.values())
+
+    def replay(self, events: Sequence[Event]) -> list[Command]:
+        """Apply a part of history that was decided on already; as `feed`, but `patched` looks ahead in it."""
+        for event in events:
+            if isinstance(event, Patched):
+                self._patches[event.id] = True
+        loop, last = self._loop, len(events)
+        with loop:
+            for number, event in enumerate(events, 1):
+                self._replaying = number < last
+                self._step(loop, event)
+        return list(self._asked.values())
+
+    def _step(self, loop: ReplayLoop, event: Event) -> None:
+        if event.at > self._now:
+            self._now = event.at
+            loop.now = event.at.timestamp()
+        self._seen += 1
+        self._apply(event)
+        loop.run_until_idle()  # after each event: how they are batched never matters
+        if self._fresh:
+            self._number()
 
     def record(self, requests: Iterable[Requested]) -> None:
         """Note that *requests* are in the history now; the same as feeding them, as nothing can come of that."""
         for request in requests:
+            self._seen += 1
             self._check(request)
 
     def outcome(self, at: datetime) -> Outcome | None:
@@ -154,6 +141,8 @@ class Machine:
         if self._main.cancelled():
             return RunCancelled(at)
         if error := self._main.exception():
+            if isinstance(error, ContinueAsNew):
+                return RunContinued(at, next_id(self.run_id), *error.args)
             return RunFailed(at, record_of(error), _blame(error))
         return RunCompleted(at, self._main.result())
 
@@ -169,22 +158,36 @@ class Machine:
         abandoned, self._abandoned = self._abandoned, []
         return abandoned
 
+    def take_patches(self) -> Sequence[str]:
+        """Return the changes that the workflow was told of and that its history does not know yet."""
+        if not self._new_patches:
+            return ()
+        patches, self._new_patches = self._new_patches, []
+        return patches
+
     def next_wake(self) -> datetime | None:
-        """Return the earliest time at which a timer fires or a retry is due; None: there is neither."""
+        """Return the earliest time at which a timer fires, a hook expires, a retry or a deadline is due; or None."""
         if not self._waking:
-            return None
-        return min((wakes for pending in self._waking.values() if (wakes := pending.wakes) is not None), default=None)
+            return self.deadline
+        times = [wakes for pending in self._waking.values() if (wakes := pending.wakes) is not None]
+        return min(times if self.deadline is None else [*times, self.deadline], default=None)
 
     def steps(self) -> Iterator[Pending]:
         """Yield the steps that are not answered."""
         return (pending for pending in self.pending.values() if isinstance(pending.command, CallStep))
 
+    def children(self) -> Iterator[Pending]:
+        """Yield the children that are not answered."""
+        return (pending for pending in self.pending.values() if isinstance(pending.command, StartChild))
+
     def timers(self, now: datetime) -> list[Pending]:
-        """Return the timers whose time has come at *now*, in the order of their times."""
+        """Return the timers and hooks whose time has come at *now*, in the order of their times."""
         due = [
             (wakes, pending.op, pending)
             for pending in self._waking.values()
-            if isinstance(pending.command, StartTimer) and (wakes := pending.wakes) is not None and wakes <= now
+            if isinstance(pending.command, StartTimer | OpenHook)
+            and (wakes := pending.wakes) is not None
+            and wakes <= now
         ]
         return [pending for *_, pending in sorted(due, key=lambda item: item[:2])]
 
@@ -204,30 +207,57 @@ class Machine:
             case Fired(op=op):
                 self._fire(op)
             case Failed(op=op, error=record):
-                self._answer(op, lambda answer: answer.set_exception(_rebuilt(record, op)))
+                self._fail(op, _rebuilt(record, op))
             case RunStarted():
                 self._begin(event)
+            case Received(op=op, value=value) if op in self.pending:
+                self._receive(self.pending[op], value)
             case Retrying(op=op, attempt=attempt, due=due) if op in self.pending:
                 self._put_off(self.pending[op], attempt + 1, due)
             case Attempted(op=op, attempt=attempt) if op in self.pending:
                 self._put_off(self.pending[op], attempt, None)
-            case CancelRequested() if self._main is not None:
-                self._main.cancel()
-            case RunCompleted() | RunFailed() | RunCancelled():
+            case Abandoned(op=op):
+                self._abandoned = [pending for pending in self._abandoned if pending.op != op]
+            case CancelRequested():
+                self._cancel(event)
+            case RunCompleted() | RunFailed() | RunCancelled() | RunContinued():
                 self._compare_end(event)
             case _:
                 pass
 
+    def _cancel(self, event: CancelRequested) -> None:
+        if event.deadline is not None and (self.deadline is None or event.deadline < self.deadline):
+            self.deadline = event.deadline
+        if self._main is not None and not self._cancelled:
+            self._cancelled = True  # once: a second one must not break into cleaning up
+            self._main.cancel()
+
     def _begin(self, event: RunStarted) -> None:
-        self._seed, self.started = event.seed, event.at
+        self._seed, self.started, self.parent = event.seed, event.at, event.parent
+        self.fingerprint = event.fingerprint
         context = Context()  # the starter's own variables would not be there on replay
         context.run(workflow_context.set, self)
         self._main = self._loop.create_task(self._body(event.args, event.kwargs), context=context)
 
-    def _answer(self, op: int, settle: Callable[[_Answer], None]) -> None:
+    def _answer(self, op: int, settle: Callable[[Answer], None]) -> None:
         pending = self._pop(op)
-        if pending is not None and isinstance(pending.listener, _Answer) and not pending.listener.done():
+        if pending is not None and isinstance(pending.listener, Answer) and not pending.listener.done():
             settle(pending.listener)  # the first answer counts; later ones find nothing pending
+
+    def _fail(self, op: int, error: BaseException) -> None:
+        pending = self.pending.get(op)
+        if pending is not None and isinstance(pending.listener, Inbox):
+            self._pop(op)
+            pending.listener.fail(error)
+        else:
+            self._answer(op, lambda answer: answer.set_exception(error))
+
+    def _receive(self, pending: Pending, payload: Plain) -> None:
+        inbox = pending.listener
+        if isinstance(inbox, Inbox):
+            if not inbox.many:
+                self._pop(pending.op)
+            inbox.put(payload)
 
     def _pop(self, op: int) -> Pending | None:
         if self._waking:
@@ -245,11 +275,15 @@ class Machine:
         pending = self._pop(op)
         if pending is None:
             return
-        if isinstance(pending.listener, _Answer):
-            pending.listener.set_result(None)
+        listener = pending.listener
+        if isinstance(listener, Answer):
+            listener.set_result(None)
+        elif isinstance(listener, Inbox):
+            name = pending.command.name  # type: ignore[union-attr]
+            listener.fail(HookExpired(f"hook {name!r} was sent nothing in time"))
         else:
-            del self._timers[pending.listener]
-            self._loop.fire(pending.listener)
+            del self._timers[listener]
+            self._loop.fire(listener)
 
     def _check(self, event: Requested) -> None:
         recorded = event.command
@@ -263,7 +297,12 @@ class Machine:
     def _compare_end(self, recorded: Outcome) -> None:
         outcome = self.outcome(recorded.at)
         if type(outcome) is not type(recorded):
-            ends = {RunCompleted: "returned", RunFailed: "failed", RunCancelled: "was cancelled"}
+            ends = {
+                RunCompleted: "returned",
+                RunFailed: "failed",
+                RunCancelled: "was cancelled",
+                RunContinued: "continued as a new run",
+            }
             now = "goes on" if outcome is None else ends[type(outcome)]
             where = where_it_waits(self._main)
             msg = f"when it was recorded the workflow {ends[type(recorded)]} here; now it {now}{where}"
@@ -273,10 +312,10 @@ class Machine:
         task = self._main
         if asked is not None and (pending := self.pending.get(asked.op)) is not None:
             task = pending.task
-        now = "asks for nothing more" if asked is None else f"asks for {_say(asked)}"
+        now = "asks for nothing more" if asked is None else f"asks for {describe(asked)}"
         return (
-            f"operation {recorded.op} was recorded as {_say(recorded)}; now the workflow {now}{where_it_waits(task)}. "
-            "Was its code changed while the run was under way? Put the old order back, or let new runs take the new "
+            f"operation {recorded.op} was recorded as {describe(recorded)}; now the workflow {now}{where_it_waits(task)}"
+            ". Was its code changed while the run was under way? Put the old order back, or let new runs take the new "
             "code, then retry the run"
         )
 
@@ -284,14 +323,20 @@ class Machine:
 
     def ask(self, make: Callable[[int], Command]) -> asyncio.Future[Any]:
         """Ask for an operation; *make* is given its number once the workflow has come to rest."""
-        answer = _Answer(loop=self._loop)
+        answer = Answer(loop=self._loop)
         answer.machine = self
-        answer.pending = self._enlist(make, answer)
+        answer.pending = self.enlist(make, answer)
         return answer
 
-    def _enlist(self, make: Callable[[int], Command], listener: _Answer | asyncio.TimerHandle) -> Pending:
+    def enlist(self, make: Callable[[int], Command], listener: Listener) -> Pending:
+        """Note that the current task asks for an operation."""
         if self._closed:
             raise Parked
+        if self._seen >= MAX_EVENTS:
+            raise HistoryTooLong(
+                f"the history of run {self.run_id!r} has {self._seen} events, and more are not taken: let the workflow "
+                "go on as a new run from time to time, by pyworkflow.continue_as_new()"
+            )
         task = asyncio.current_task(self._loop)
         lane: Lane = task.lane if isinstance(task, WorkflowTask) else self._loop.root
         lane.ops += 1
@@ -312,7 +357,7 @@ class Machine:
             pending.op = op
             pending.command = self._asked[op] = pending.make(op)
             self.pending[op] = pending
-            if isinstance(pending.command, StartTimer):
+            if isinstance(pending.command, StartTimer | OpenHook):
                 self._waking[op] = pending
         fresh.clear()
 
@@ -323,35 +368,12 @@ class Machine:
 
     def start_timer(self, handle: asyncio.TimerHandle, delay: float) -> None:
         """Have *handle* called after *delay* seconds, by an event."""
-        self._timers[handle] = self._enlist(lambda op: StartTimer(op, "timer", delay), handle)
+        self._timers[handle] = self.enlist(lambda op: StartTimer(op, "timer", delay), handle)
 
     def stop_timer(self, handle: asyncio.TimerHandle) -> None:
         """Forget *handle*."""
         if (pending := self._timers.pop(handle, None)) is not None:
             self.abandon(pending)
-
-    # -- what the workflow calls (`WorkflowContext`) ---------------------------------
-
-    async def call_step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Have a step carried out; its result, or its error, is what was recorded."""
-        signature = step.signature
-        plain_args, plain_kwargs = signature.encode_call(args, kwargs)
-        name = step.name
-        value = await self.ask(lambda op: CallStep(op, name, plain_args, plain_kwargs))
-        return signature.decode_result(value)
-
-    async def sleep(self, delay: float | None, until: datetime | None) -> None:
-        """Wait for a durable timer; a time that has passed already is none."""
-        if (until is not None and until > self._now) or (delay is not None and delay > 0):
-            await self.ask(lambda op: StartTimer(op, "sleep", delay, until))
-
-    def now(self) -> datetime:
-        """Return the time of the event that the workflow saw last."""
-        return self._now
-
-    def chance(self) -> Random:
-        """Return the random source of the current task."""
-        return self._loop.lane().chance(self._seed)
 
 
 def _rebuilt(record: ErrorRecord, op: int) -> BaseException:
@@ -372,24 +394,3 @@ def _blame(error: BaseException) -> int | None:
             return min((op for inner in error.exceptions if (op := _blame(inner)) is not None), default=None)
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return None
-
-
-def _say(command: Command) -> str:
-    match command:
-        case CallStep(name=name, args=args, kwargs=kwargs):
-            return f"step {_call(name, args, kwargs)}"
-        case StartTimer(delay=None, until=until):
-            return f"a timer until {until}"
-        case StartTimer(delay=delay):
-            return f"a timer of {delay:g} s"
-        case OpenHook(name=name):
-            return f"hook {name!r}"
-        case StartChild(name=name, args=args, kwargs=kwargs):
-            return f"workflow {_call(name, args, kwargs)}"
-
-
-def _call(name: str, args: Plain, kwargs: Plain) -> str:
-    shown = [repr(value) for value in args]
-    shown += [f"{key}={value!r}" for key, value in kwargs.items()]
-    text = ", ".join(shown)
-    return f"{name}({text if len(text) <= 80 else text[:77] + '...'})"  # noqa: PLR2004 -- a line's worth

@@ -106,7 +106,8 @@ class MemoryStorage(Storage):
             msg = f"the history of run {run.id!r} is {run.length} events long, not {expected}"
             raise Conflict(msg)
         self._check_hooks(also.hooks)
-        if lease is None and any(token not in self._hooks for token in also.close):
+        mine = {token for token in also.close if token in self._hooks and self._hooks[token].run_id == run.id}
+        if lease is None and mine != set(also.close):
             msg = "the hook is closed: it had its payload, has expired, or its run has ended"
             raise HookClosed(msg)
 
@@ -120,7 +121,8 @@ class MemoryStorage(Storage):
     def _apply(self, run_id: str, also: Effects, now: datetime | None) -> None:
         self._hooks |= {hook.token: hook for hook in also.hooks}
         for token in also.close:
-            self._hooks.pop(token, None)
+            if token in self._hooks and self._hooks[token].run_id == run_id:
+                del self._hooks[token]
         for key in [(run_id, op) for op in also.drop if (run_id, op) in self._jobs]:
             if self._jobs[key].worker is None:
                 self._forget(key)

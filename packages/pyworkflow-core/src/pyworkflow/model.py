@@ -216,6 +216,14 @@ class Patched:
 
 
 @frozen
+class Abandoned:
+    """The workflow waits no longer for a child or a hook: the child was told to stop, the hook is closed."""
+
+    at: datetime
+    op: int
+
+
+@frozen
 class Attempted:
     """Attempt *attempt* begins because the worker that had the one before was lost."""
 
@@ -313,6 +321,7 @@ Event = (
     | Fired
     | Received
     | Patched
+    | Abandoned
     | Attempted
     | Retrying
     | CancelRequested
@@ -402,7 +411,7 @@ class Effects:
 
     Attributes:
         hooks: Hooks to open; one that is open already for the same operation stays so.
-        close: Tokens, as stored, of hooks to close.
+        close: Tokens, as stored, of hooks of this run to close; those of other runs are left alone.
         drop: Operations whose jobs nobody wants any more. A free one is deleted; the holder of a held one learns of it
             by `Storage.renew`, and no other worker ever gets it.
         tell: Facts for other runs, added to their histories like facts from outside: their job becomes due, or its

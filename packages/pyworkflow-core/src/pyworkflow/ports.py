@@ -223,8 +223,13 @@ class Runtime(ABC):
         """
 
     @abstractmethod
-    async def cancel(self, run_id: str, reason: str = "") -> None:
-        """Ask a run to stop; its workflow sees `asyncio.CancelledError` at its next await, and may clean up.
+    async def cancel(self, run_id: str, reason: str = "", grace: timedelta | None = None) -> None:
+        """Ask a run to stop; its workflow sees `asyncio.CancelledError` at its next await, once, and may clean up.
+
+        Args:
+            run_id: The run, or an earlier one of its chain.
+            reason: For its history.
+            grace: Terminate it if it has not ended after that time; asking again may shorten this, and does no more.
 
         Raises:
             RunNotFound: There is no such run.
@@ -271,6 +276,19 @@ class DurableRuntime(Runtime):
             RunNotFound: There is no such run.
             RunEnded: It has ended already.
         """
+
+    @abstractmethod
+    async def resume_hook(self, token: str, payload: Any) -> str:
+        """Send *payload* to the open hook with this token; return the id of its run, once the payload is recorded.
+
+        Raises:
+            HookClosed: No hook takes payloads for the token.
+            Unstorable: The payload does not fit the hook's type, or cannot be stored; the hook stays open.
+        """
+
+    @abstractmethod
+    async def hooks(self, run_id: str | None = None) -> list[Hook]:
+        """Return open hooks, of one run or of all."""
 
     @abstractmethod
     async def retry(self, run_id: str) -> None:

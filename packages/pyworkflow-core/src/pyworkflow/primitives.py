@@ -6,10 +6,10 @@ import asyncio
 import uuid as _uuid
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from pyworkflow.clock import sleep_until
-from pyworkflow.context import StepContext, WorkflowContext, step_context, workflow_context
+from pyworkflow.context import StepContext, in_workflow, step_context, workflow_context
 from pyworkflow.durations import seconds
 from pyworkflow.errors import ConfigError, WorkflowError
 
@@ -26,7 +26,7 @@ async def sleep(duration: float | str | timedelta | datetime) -> None:
     Raises:
         ConfigError: *duration* is none of these.
     """
-    delay, until = _when(duration)
+    delay, until = when(duration)
     context = workflow_context.get()
     if context is not None and step_context.get() is None:
         await context.sleep(delay, until)
@@ -36,12 +36,15 @@ async def sleep(duration: float | str | timedelta | datetime) -> None:
         await asyncio.sleep(max(0.0, delay or 0.0))
 
 
-def _when(duration: float | str | timedelta | datetime) -> tuple[float | None, datetime | None]:
+def when(duration: float | str | timedelta | datetime) -> tuple[float | None, datetime | None]:
+    """Return how many seconds that is, or until when.
+
+    Raises:
+        ConfigError: It is neither.
+    """
     if isinstance(duration, datetime):
         if duration.tzinfo is None:
-            msg = (
-                f"sleep() was given the naive datetime {duration.isoformat()}; say in which time zone, e.g. tzinfo=UTC"
-            )
+            msg = f"{duration.isoformat()} is a naive datetime; say in which time zone, e.g. tzinfo=UTC"
             raise ConfigError(msg)
         return None, duration.astimezone(UTC)
     return seconds(duration), None
@@ -55,20 +58,34 @@ def now() -> datetime:
 
 def random() -> float:
     """Return a random number from 0 up to, and without, 1; in a durable run the same one on every replay."""
-    return _in_workflow("random").chance().random()
+    return in_workflow("random").chance().random()
 
 
 def uuid4() -> _uuid.UUID:
     """Return a random UUID; in a durable run the same one on every replay. Not for secrets."""
-    return _uuid.UUID(int=_in_workflow("uuid4").chance().getrandbits(128), version=4)
+    return _uuid.UUID(int=in_workflow("uuid4").chance().getrandbits(128), version=4)
 
 
-def _in_workflow(name: str) -> WorkflowContext:
-    context = workflow_context.get()
-    if context is None:
-        msg = f"pyworkflow.{name}() was called outside a workflow; there the standard library serves"
-        raise WorkflowError(msg)
-    return context
+def patched(change: str) -> bool:
+    """Whether this run knows *change*, a name of yours for a change of the workflow's code.
+
+    True for runs that come to this place for the first time, and recorded for them; False for runs that went past it
+    before the code was changed. Put the old code into the other branch; once no such run is left, delete the branch
+    and the call.
+    """
+    return in_workflow("patched").patched(change)
+
+
+async def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
+    """End this run and go on as a new one of the same workflow, with these arguments and an empty history.
+
+    For workflows that go on for ever. What the run waits for is abandoned; whoever waits for its result gets that of
+    the last run of the chain.
+
+    Raises:
+        WorkflowError: It was called outside a workflow, or in a task of one.
+    """
+    in_workflow("continue_as_new").continue_as_new(args, kwargs)
 
 
 def current_step() -> StepContext:

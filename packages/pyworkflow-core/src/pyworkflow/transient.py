@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from attrs import define, field
 
 from pyworkflow.attempts import attempt, next_delay
 from pyworkflow.clock import sleep_until
-from pyworkflow.context import StepContext, step_context, workflow_context
+from pyworkflow.context import ContinueAsNew, HookSpec, StepContext, Undo, step_context, token_digest, workflow_context
+from pyworkflow.errors import HookExpired, HookTaken
 from pyworkflow.failures import rebuild, record_of
+from pyworkflow.operations import Inbox
+from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:
+    from pyworkflow.app import App
     from pyworkflow.definitions import Step, Workflow
-    from pyworkflow.ports import RetryPolicy
 
 
 @define(eq=False)
@@ -26,17 +30,27 @@ class Transient:
     """What a workflow sees of a transient run: real steps, real sleeps, and the errors of a durable one."""
 
     run_id: str
-    policy: Callable[[Step[..., Any]], tuple[RetryPolicy, int]]
+    app: App
     threads: Executor | None = None
+    hooks: MutableMapping[str, Inbox] = field(factory=dict)
+    undos: list[Undo] = field(factory=list, init=False)
     _ops: int = field(default=0, init=False)
+    _opened: list[str] = field(factory=list, init=False)
     _chance: random.Random = field(factory=random.SystemRandom, init=False)
 
     async def run(self, workflow: Workflow[..., Any], args: Any, kwargs: Any) -> Any:
         """Run *workflow* on encoded arguments; return its encoded result, or raise what it raises."""
         token, outside = workflow_context.set(self), step_context.set(None)
         try:
-            return await workflow.body(args, kwargs)
+            while True:
+                try:
+                    return await workflow.body(args, kwargs)
+                except ContinueAsNew as new:
+                    args, kwargs = new.args
+                    self.undos.clear()
         finally:
+            for digest in self._opened:
+                self.hooks.pop(digest, None)
             step_context.reset(outside)
             workflow_context.reset(token)
 
@@ -54,13 +68,62 @@ class Transient:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 -- a step may raise anything
-                policy, retries = self.policy(step)
+                policy, retries = self.app.retry_policy(step)
                 delay = next_delay(policy, retries, number, error, self.now())
                 if delay is None:
                     raise rebuild(record_of(error, retryable=False)) from None
                 await asyncio.sleep(delay)
             else:
                 return signature.decode_result(value)
+
+    async def call_child(self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run *workflow* as its own kind of run, and wait for it."""
+        return await self.app.call(workflow, args, kwargs)
+
+    async def start_child(
+        self,
+        workflow: Workflow[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        run_id: str | None,
+        key: str | None,
+    ) -> str:
+        """Start a run of *workflow*."""
+        return (await self.app.start(workflow, args, kwargs, run_id=run_id, idempotency_key=key)).id
+
+    def new_token(self) -> str:
+        """Return 256 random bits."""
+        return secrets.token_urlsafe(32)
+
+    def open_hook(self, spec: HookSpec, token: str, encode: Callable[[Any], Plain]) -> Inbox:
+        """Open a hook in this process."""
+        digest, inbox = token_digest(token), Inbox(encode, spec.many)
+        if digest in self.hooks:
+            inbox.fail(HookTaken(f"the token of hook {spec.name!r} is in use by another open hook", digest))
+            return inbox
+        self.hooks[digest] = inbox
+        self._opened.append(digest)
+        inbox.on_close = lambda: self._close(digest)
+        if spec.delay is not None or spec.until is not None:
+            delay = spec.delay if spec.until is None else (spec.until - self.now()).total_seconds()
+            asyncio.get_running_loop().call_later(max(0.0, delay or 0.0), self._expire, spec.name, digest, inbox)
+        return inbox
+
+    def _close(self, digest: str) -> None:
+        self.hooks.pop(digest, None)
+
+    def _expire(self, name: str, digest: str, inbox: Inbox) -> None:
+        if self.hooks.get(digest) is inbox:
+            self._close(digest)
+            inbox.fail(HookExpired(f"hook {name!r} was sent nothing in time"))
+
+    def patched(self, change: str) -> bool:
+        """Say yes: nothing of an older version of the code is under way."""
+        return bool(change)
+
+    def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
+        """Begin the workflow anew."""
+        raise ContinueAsNew(args, kwargs)
 
     async def sleep(self, delay: float | None, until: datetime | None) -> None:
         """Sleep on the event loop, and never too short."""

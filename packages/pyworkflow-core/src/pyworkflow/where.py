@@ -1,4 +1,4 @@
-"""Says at which line of a user's workflow a task waits."""
+"""Says what a workflow asked for, and at which line of it a task waits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
+
+from pyworkflow.model import CallStep, Command, OpenHook, StartChild, StartTimer
+from pyworkflow.plain import Plain
 
 _OURS = str(Path(__file__).parent)
 _STDLIB = str(Path(asyncio.__file__).parent)
@@ -24,3 +27,25 @@ def where_it_waits(task: asyncio.Task[Any] | None) -> str:
         return ""
     code, line = found
     return f" at {code.co_filename}:{line}, in {code.co_name!r}"
+
+
+def describe(command: Command) -> str:
+    """Return what a workflow asked for, in words."""
+    match command:
+        case CallStep(name=name, args=args, kwargs=kwargs):
+            return f"step {_call(name, args, kwargs)}"
+        case StartChild(name=name, args=args, kwargs=kwargs):
+            return f"workflow {_call(name, args, kwargs)}"
+        case OpenHook(name=name):
+            return f"hook {name!r}"
+        case StartTimer(delay=None, until=until):
+            return f"a timer until {until}"
+        case StartTimer(delay=delay):
+            return f"a timer of {delay:g} s"
+
+
+def _call(name: str, args: Plain, kwargs: Plain) -> str:
+    shown = [repr(value) for value in args]
+    shown += [f"{key}={value!r}" for key, value in kwargs.items()]
+    text = ", ".join(shown)
+    return f"{name}({text if len(text) <= 80 else text[:77] + '...'})"  # noqa: PLR2004 -- a line's worth

@@ -1,4 +1,4 @@
-"""What an append writes beside events: jobs, hooks, and facts for other runs. All within a transaction of the caller."""
+"""What an append writes beside events: jobs, hooks, facts for other runs; within a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def check_hooks(db: sqlite3.Connection, hooks: Sequence[Hook]) -> None:
             raise HookTaken(msg, hook.token)
 
 
-def check_open(db: sqlite3.Connection, tokens: Sequence[str]) -> None:
-    """Refuse tokens of hooks that are not open.
+def check_open(db: sqlite3.Connection, run_id: str, tokens: Sequence[str]) -> None:
+    """Refuse tokens that are not those of open hooks of the run.
 
     Raises:
         HookClosed: One is not.
     """
     for token in tokens:
-        if db.execute("select 1 from hooks where token = ?", (token,)).fetchone() is None:
+        if db.execute("select 1 from hooks where token = ? and run_id = ?", (token, run_id)).fetchone() is None:
             msg = "the hook is closed: it had its payload, has expired, or its run has ended"
             raise HookClosed(msg)
 
@@ -66,7 +66,7 @@ def write_effects(db: sqlite3.Connection, run_id: str, also: Effects, messages: 
     """Write what goes with an append to *run_id*."""
     open_hooks(db, also.hooks)
     for token in also.close:
-        db.execute("delete from hooks where token = ?", (token,))
+        db.execute("delete from hooks where token = ? and run_id = ?", (token, run_id))
     for op in also.drop:
         db.execute("delete from jobs where run_id = ? and op = ? and worker is null", (run_id, op))
         db.execute("update jobs set woken = 2 where run_id = ? and op = ?", (run_id, op))

@@ -226,7 +226,7 @@ def _quiet_about(run_id: str, session: Session) -> Iterator[None]:
     def keep(record: logging.LogRecord) -> bool:
         return bool(session.verbosity) or getattr(record, "run_id", None) != run_id
 
-    logger = logging.getLogger("pyworkflow.worker")
+    logger = logging.getLogger("pyworkflow")
     logger.addFilter(keep)
     try:
         yield

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from pyworkflow.durations import text as duration
 from pyworkflow.model import (
+    Abandoned,
     Attempted,
     CallStep,
     CancelRequested,
@@ -123,6 +124,8 @@ def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa
             return "fired", which(op)
         case Received(op=op, value=payload):
             return "received", f"{which(op)}: {value(payload)}"
+        case Abandoned(op=op):
+            return "abandoned", which(op)
         case Patched(id=name):
             return "patched", one_line(name)
         case Attempted(op=op, attempt=number):

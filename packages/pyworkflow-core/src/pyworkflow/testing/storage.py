@@ -620,6 +620,15 @@ class StorageConformance:
             (lease,) = await take(s)
             assert await s.append("r", facts(1), lease=lease, also=Effects(close=["t"])) == 2
 
+    async def test_a_run_closes_only_its_own_hooks(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r")
+            await s.append("r", [], also=Effects(hooks=[hook()]))
+            await add(s, "r2", job("r2"))
+            with pytest.raises(HookClosed):
+                await s.append("r2", facts(1), also=Effects(close=["t"]))
+            assert await s.find_hook("t") == hook()
+
     async def test_an_end_closes_the_hooks_of_the_run(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r")

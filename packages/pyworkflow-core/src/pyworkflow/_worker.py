@@ -6,20 +6,34 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
+from pyworkflow._history import effective
 from pyworkflow.attempts import attempt, next_delay
 from pyworkflow.context import StepContext
-from pyworkflow.errors import Conflict, DamagedHistory, LeaseLost, RunBlocked, RunEnded, RunNotFound, StorageError
+from pyworkflow.effects import to_child
+from pyworkflow.errors import (
+    Conflict,
+    DamagedHistory,
+    HookTaken,
+    LeaseLost,
+    NonDeterminism,
+    RunBlocked,
+    RunEnded,
+    RunExists,
+    RunNotFound,
+    StorageError,
+)
 from pyworkflow.execution import MAX_RECOVERIES, Decision, Execution, decide, facts_after_loss, facts_on_time
 from pyworkflow.failures import record_of
-from pyworkflow.history import effective
-from pyworkflow.machine import Machine, Pending
+from pyworkflow.ids import child_id, new_seed
+from pyworkflow.machine import MAX_EVENTS, Machine
 from pyworkflow.model import (
     RUN_OP,
     Attempted,
@@ -28,13 +42,18 @@ from pyworkflow.model import (
     Event,
     Failed,
     Job,
+    Message,
+    Parent,
     Retrying,
     Run,
+    RunContinued,
     RunRetried,
     RunStarted,
+    StartChild,
     Status,
 )
 from pyworkflow.model import RunBlocked as BlockedEvent
+from pyworkflow.operations import Pending
 
 if TYPE_CHECKING:
     from pyworkflow.clock import Clock
@@ -45,6 +64,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NOT_OURS = (LeaseLost, RunEnded, RunNotFound)
+
+T = TypeVar("T")
+
+WARN_EVENTS = 10_000
+"""A run whose history gets so long is warned of, once."""
+
+LAST = 1 << 62
+"""More events than any history has: loading after it gives the run alone."""
 
 
 @frozen
@@ -57,6 +84,7 @@ class WorkerOptions:
         batch: How many jobs it takes at a time.
         threads: How many sync steps it carries out at once.
         kept: How many parked workflows stay in memory, so that going on needs no replay.
+        replay: Rebuild the workflow from its history before each decision; slow, and shows that replay is right.
     """
 
     lease: timedelta = timedelta(seconds=10)
@@ -64,6 +92,7 @@ class WorkerOptions:
     batch: int = 500
     threads: int = 32
     kept: int = 1000
+    replay: bool = False
 
 
 @define(eq=False)
@@ -105,11 +134,14 @@ class Worker:
         decision = decide(execution, [started], now)
         status = decision.status or Status.RUNNING
         ended = now if status.is_final else None
-        run = Run(run.id, run.workflow, run.created_at, status, len(decision.events), ended, run.idempotency_key)
+        run = evolve(run, status=status, length=len(decision.events), ended_at=ended)
         jobs: Sequence[Job] = () if decision.status else (_free(lease, decision.wake) if decision.parked else lease,)
         existing: Run | None = run
+        hooks = () if decision.also is None or decision.status else decision.also.hooks
         try:
-            existing = await self.storage.create(run, decision.events, jobs)
+            existing = await self.storage.create(run, decision.events, jobs, hooks)
+        except HookTaken:  # the workflow has to be told, so it begins like any run that is taken up later
+            return await self._create(run, started)
         finally:
             if existing is not None:
                 execution.machine.close()
@@ -118,6 +150,13 @@ class Worker:
         self.executions[run.id] = execution
         self._dispatch(execution, self._written(execution, decision, len(decision.events)))
         return None
+
+    async def _create(self, run: Run, started: RunStarted) -> Run | None:
+        """Create *run* for whoever takes it up; return the run that has its id or key already, if there is one."""
+        new = evolve(run, status=Status.RUNNING, length=1, ended_at=None)
+        existing = await self.storage.create(new, [started], [Job(run.id, RUN_OP, started.at, run.workflow)])
+        self.wake_at(started.at)
+        return existing
 
     def take(self, job: Job) -> None:
         """Go on with the run of a claimed *job*."""
@@ -175,6 +214,9 @@ class Worker:
                 execution.machine, execution.length = kept
                 if execution.length != job.length:
                     await self._catch_up(execution)
+        except RunEnded:  # it ended, or is blocked, and yet had a job: somebody told it something meanwhile
+            await self._forget(execution)
+            return
         except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
             await self._give_up(execution, error)
             return
@@ -184,14 +226,14 @@ class Worker:
         await self._continue(execution, facts, all_steps=True)
 
     async def _rebuild(self, execution: Execution) -> None:
+        execution.stale = False
         execution.machine.close()
         run, events = await self._load(execution.run_id, 0)
         if run.status is not Status.RUNNING:
             raise RunEnded(run.id)
         execution.machine = Machine(execution.workflow.body, run.id)
         execution.length = run.length
-        execution.machine.feed(effective(events))
-        execution.machine.take_abandoned()
+        execution.machine.replay(effective(events))
         for op in [op for op in execution.running if op not in execution.machine.pending]:
             execution.running.pop(op).cancel()
 
@@ -203,19 +245,11 @@ class Worker:
         if any(isinstance(event, RunRetried) for event in news):
             await self._rebuild(execution)
             return
-        execution.machine.feed(news)
+        execution.machine.replay(news)
         execution.length = run.length
 
     async def _load(self, run_id: str, after: int) -> tuple[Run, list[Event]]:
-        pauses = _pauses()
-        while True:
-            try:
-                return await self.storage.load(run_id, after)
-            except DamagedHistory:
-                raise
-            except StorageError as error:
-                logger.warning("run %s cannot be read, trying again: %s", run_id, error)
-                await asyncio.sleep(next(pauses))
+        return await self._insist(lambda: self.storage.load(run_id, after))
 
     # -- deciding and writing ----------------------------------------------------------
 
@@ -234,12 +268,16 @@ class Worker:
         execution.busy = True
         try:
             while True:
-                if execution.stale:
+                if self.options.replay:
+                    await self._rebuild(execution)
+                elif execution.stale:
                     await self._catch_up(execution)
                     all_steps = True
                 facts, execution.inbox = execution.inbox, []
                 try:
                     decision = decide(execution, facts, self.clock.now(), all_steps=all_steps)
+                    if decision.status is Status.CONTINUED:
+                        await self._continue_as(execution, decision.events[-1])
                     length = await self._write(execution, decision)
                 except Conflict:  # told something meanwhile: take it in, and decide again
                     await self._rebuild(execution)
@@ -250,8 +288,9 @@ class Worker:
                 if execution.gone or self.draining:
                     return None
                 if not execution.inbox and not execution.stale:
-                    self._dispatch(execution, todo[1:])
-                    return todo[0] if todo else None
+                    first = next((pending for pending in todo if isinstance(pending.command, CallStep)), None)
+                    self._dispatch(execution, [pending for pending in todo if pending is not first])
+                    return first
                 self._dispatch(execution, todo)
                 all_steps = False
         except _NOT_OURS:
@@ -266,7 +305,7 @@ class Worker:
         if not decision.events and not decision.parked:
             return execution.length
         jobs = [_free(execution.lease, decision.wake)] if decision.parked else []
-        pauses = _pauses()
+        pauses, also = _pauses(), decision.also
         while True:
             now = self.clock.now()
             try:
@@ -279,7 +318,14 @@ class Worker:
                     finish=decision.status is not None,
                     status=decision.status,
                     now=now,
+                    also=also,
                 )
+            except HookTaken as taken:
+                assert also is not None  # noqa: S101 -- it has the hook
+                refused = [hook for hook in also.hooks if hook.token == taken.token]
+                also = evolve(also, hooks=[hook for hook in also.hooks if hook.token != taken.token])
+                execution.inbox += [Failed(now, hook.op, record_of(taken, retryable=False)) for hook in refused]
+                jobs = []  # there is news for the workflow, so it is not parked
             except StorageError as error:  # what was done is not thrown away because the disk is full
                 logger.warning("run %s cannot be written, trying again: %s", execution.run_id, error)
                 await asyncio.sleep(next(pauses))
@@ -293,19 +339,47 @@ class Worker:
         if self.observe is not None and decision.events:
             status, created = decision.status or Status.RUNNING, execution.machine.started
             self.observe(Run(execution.run_id, execution.workflow.name, created, status, length), decision.events)
+        if decision.also is not None and decision.also.tell:
+            self._told(decision.also.tell)
+        if length >= WARN_EVENTS > length - len(decision.events):
+            logger.warning(
+                "the history of run %s has %d events; a workflow that goes on for ever should call "
+                "pyworkflow.continue_as_new() from time to time (no more than %d are taken)",
+                execution.run_id,
+                length,
+                MAX_EVENTS,
+                extra={"run_id": execution.run_id},
+            )
         if decision.status is not None:
             self._drop(execution, decision.events[-1])
-        elif decision.parked:
+        elif decision.parked and not execution.inbox:
             self._park(execution, decision.wake)
         elif (wake := execution.machine.next_wake()) is not None:
             self.wake_at(wake)
         return decision.todo
+
+    def _told(self, messages: Sequence[Message]) -> None:
+        """Have a look at runs that were told something: those held here at once, the others by a sweep."""
+        self.wake_at(self.clock.now())
+        for message in messages:
+            self.woken(message.run_id)
+
+    async def _forget(self, execution: Execution) -> None:
+        """Delete the job of a run that has nothing to do."""
+        with suppress(StorageError, *_NOT_OURS):
+            await self.storage.append(execution.run_id, [], lease=execution.lease, finish=True)
+        self._drop(execution)
 
     async def _give_up(self, execution: Execution, error: Exception) -> None:
         """Block the run, so that somebody looks at it and nothing of it is lost."""
         if isinstance(error, _NOT_OURS):
             self._drop(execution)
             return
+        if isinstance(error, NonDeterminism) and execution.machine.fingerprint not in {
+            "",
+            execution.workflow.fingerprint,
+        }:
+            error = NonDeterminism(f"{error} (the code of the workflow is not the one that the run was started with)")
         logger.error("run %s is blocked: %s", execution.run_id, error, extra={"run_id": execution.run_id})
         now = self.clock.now()
         event = BlockedEvent(now, record_of(error))
@@ -345,7 +419,8 @@ class Worker:
         if self.draining or execution.gone:
             return
         for pending in steps:
-            task = asyncio.create_task(self._carry(execution, pending))
+            carry = self._start_child if isinstance(pending.command, StartChild) else self._carry
+            task = asyncio.create_task(carry(execution, pending))
             execution.running[pending.op] = task
             self._keep(task)
 
@@ -361,6 +436,75 @@ class Worker:
             if execution.running.pop(pending.op, None) is not task:
                 return  # nobody waits for it any more
             pending = await self._advance(execution, [event])
+
+    # -- children ------------------------------------------------------------------------
+
+    async def _start_child(self, execution: Execution, pending: Pending) -> None:
+        """Create the run of a child. Its id follows from the operation, so doing it again does no harm."""
+        command, op, now = pending.command, pending.op, self.clock.now()
+        assert isinstance(command, StartChild)  # noqa: S101 -- tells the type checker
+        run_id = command.run_id or child_id(execution.run_id, op)
+        run = Run(run_id, command.name, now, length=1, idempotency_key=command.key, parent=execution.run_id)
+        parent = None if command.detached else Parent(execution.run_id, op)
+        workflow = self.registry.workflows.get(command.name)
+        fingerprint = "" if workflow is None else workflow.fingerprint
+        started = RunStarted(
+            now, run.workflow, command.args, command.kwargs, new_seed(), parent, fingerprint=fingerprint
+        )
+        facts: list[Event] = []
+        try:
+            existing = await self._insist(lambda: self._create(run, started))
+        except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
+            await self._give_up(execution, error)
+            return
+        execution.running.pop(op, None)
+        pending.begun = True
+        if existing is not None and existing.parent != execution.run_id and command.key is None:
+            msg = f"there is a run {existing.id!r} already, of workflow {existing.workflow!r}"
+            facts = [Failed(self.clock.now(), op, record_of(RunExists(msg), retryable=False))]
+        elif command.detached:
+            facts = [Completed(self.clock.now(), op, run.id if existing is None else existing.id)]
+        elif execution.gone or op not in execution.machine.pending:  # nobody waits for it any more
+            await self._insist(lambda: self._stop(to_child(execution.run_id, command, self.clock.now())))
+        await self._continue(execution, facts)
+
+    async def _stop(self, message: Message) -> None:
+        with suppress(RunEnded, RunNotFound):
+            run, _ = await self.storage.load(message.run_id, LAST)
+            job = Job(run.id, RUN_OP, self.clock.now(), run.workflow)
+            await self.storage.append(run.id, message.events, [job] if run.status is Status.RUNNING else ())
+            self._told([message])
+
+    async def _continue_as(self, execution: Execution, end: Event) -> None:
+        """Create the run that continues one that is about to end; doing it again does no harm."""
+        assert isinstance(end, RunContinued)  # noqa: S101 -- tells the type checker
+        workflow, now = execution.workflow, self.clock.now()
+        run = Run(end.run_id, workflow.name, now, length=1, parent=execution.run_id)
+        started = RunStarted(
+            now,
+            workflow.name,
+            end.args,
+            end.kwargs,
+            new_seed(),
+            execution.machine.parent,
+            execution.run_id,
+            workflow.fingerprint,
+        )
+        existing = await self._insist(lambda: self._create(run, started))
+        if existing is not None and existing.parent != execution.run_id:
+            msg = f"the run cannot continue as {end.run_id!r}: that is a run of workflow {existing.workflow!r} already"
+            raise RunExists(msg)
+
+    async def _insist(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        pauses = _pauses()
+        while True:
+            try:
+                return await act()
+            except DamagedHistory:
+                raise
+            except StorageError as error:
+                logger.warning("the storage failed, trying again: %s", error)
+                await asyncio.sleep(next(pauses))
 
     async def _attempt(self, execution: Execution, pending: Pending) -> Completed | Failed | Retrying:
         command, op, number = pending.command, pending.op, pending.attempt

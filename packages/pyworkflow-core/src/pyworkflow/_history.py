@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pyworkflow.model import (
+    Abandoned,
     Attempted,
     Completed,
     Event,
     Failed,
     Fired,
+    OpenHook,
+    Received,
     Requested,
     Retrying,
     RunBlocked,
     RunFailed,
     RunRetried,
+    StartChild,
 )
 
 
@@ -38,6 +42,26 @@ def retry_cut(history: Sequence[Event], op: int | None) -> int:
     return next((n for n, event in enumerate(history, 1) if isinstance(event, Failed) and event.op == op), 0)
 
 
+def open_hooks(history: Sequence[Event]) -> list[OpenHook]:
+    """Return the hooks that still take payloads, of the events that count."""
+    answered = {event.op for event in history if isinstance(event, Abandoned | Failed | Fired)}
+    received = {event.op for event in history if isinstance(event, Received)}
+    asked = [event.command for event in history if isinstance(event, Requested)]
+    hooks = [command for command in asked if isinstance(command, OpenHook) and command.op not in answered]
+    return [hook for hook in hooks if hook.many or hook.op not in received]
+
+
+def open_children(history: Sequence[Event]) -> list[StartChild]:
+    """Return the children that a run still waits for, of the events that count."""
+    answered = {event.op for event in history if isinstance(event, Abandoned | Completed | Failed)}
+    asked = [event.command for event in history if isinstance(event, Requested)]
+    return [
+        command
+        for command in asked
+        if isinstance(command, StartChild) and not command.detached and command.op not in answered
+    ]
+
+
 def _after_retry(kept: list[tuple[int, Event]], cut: int) -> list[tuple[int, Event]]:
     kept = [(number, event) for number, event in kept if not isinstance(event, RunFailed | RunBlocked)]
     if not cut:
@@ -50,7 +74,7 @@ def _after_retry(kept: list[tuple[int, Event]], cut: int) -> list[tuple[int, Eve
         if number < cut and not (isinstance(event, attempts) and event.op == again)
     ]
     requested = {event.command.op for _, event in before if isinstance(event, Requested)}
-    answers = (Completed, Fired)  # work that was done meanwhile stays done
+    answers = (Completed, Fired, Received)  # work that was done meanwhile stays done
     return before + [
         pair for pair in kept if pair[0] > cut and isinstance(pair[1], answers) and pair[1].op in requested
     ]

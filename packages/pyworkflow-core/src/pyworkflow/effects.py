@@ -1,0 +1,104 @@
+"""What a decision entails beyond its own run: hooks that open and close, children and parents that are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pyworkflow.errors import RunCancelled as CancelledError
+from pyworkflow.errors import RunTerminated as TerminatedError
+from pyworkflow.failures import record_of
+from pyworkflow.ids import child_id
+from pyworkflow.model import (
+    CancelRequested,
+    Command,
+    Completed,
+    Effects,
+    Event,
+    Failed,
+    Hook,
+    Message,
+    OpenHook,
+    Parent,
+    RunBlocked,
+    RunCancelled,
+    RunCompleted,
+    RunContinued,
+    RunFailed,
+    RunTerminated,
+    StartChild,
+)
+
+if TYPE_CHECKING:
+    from pyworkflow.machine import Machine
+    from pyworkflow.operations import Pending
+
+End = RunCompleted | RunFailed | RunCancelled | RunContinued | RunTerminated | RunBlocked
+
+
+def effects(
+    run_id: str,
+    machine: Machine,
+    *,
+    expired: Sequence[str],
+    commands: Sequence[Command],
+    abandoned: Sequence[Pending],
+    end: End | None,
+    now: datetime,
+) -> Effects | None:
+    """Return what is to be written beside the run's own history; None: nothing.
+
+    Args:
+        run_id: The run.
+        machine: Its workflow, which has seen everything.
+        expired: Tokens, as stored, of hooks that have just expired.
+        commands: What the workflow now asks for.
+        abandoned: What it waits for no longer.
+        end: How the run ends, if it does.
+        now: The time.
+    """
+    hooks = [hook_of(run_id, command) for command in commands if isinstance(command, OpenHook)]
+    hooks = [hook for hook in hooks if hook.op in machine.pending]
+    close = [*expired, *(gone.command.token for gone in abandoned if isinstance(gone.command, OpenHook))]
+    stopped = [gone.command for gone in abandoned if isinstance(gone.command, StartChild)]
+    tell: list[Message] = []
+    if end is not None and not isinstance(end, RunBlocked):
+        stopped += [child.command for child in machine.children() if isinstance(child.command, StartChild)]
+        tell += to_parent(machine.parent, run_id, end)
+    tell += [to_child(run_id, command, now) for command in stopped if not command.detached]
+    if not (hooks or close or tell):
+        return None
+    return Effects(hooks, close, tell=tell)
+
+
+def hook_of(run_id: str, command: OpenHook) -> Hook:
+    """Return the hook that a command opens."""
+    return Hook(command.token, run_id, command.op, command.name, command.many)
+
+
+def to_child(run_id: str, command: StartChild, now: datetime) -> Message:
+    """Return what stops a child that nobody waits for any more."""
+    reason = f"run {run_id!r}, which started it, waits for it no longer"
+    return Message(command.run_id or child_id(run_id, command.op), [CancelRequested(now, reason)])
+
+
+def to_parent(parent: Parent | None, run_id: str, end: Event) -> list[Message]:
+    """Return what a run's end is for the run that waits for it."""
+    if parent is None:
+        return []
+    at, op = end.at, parent.op
+    answer: Event
+    match end:
+        case RunCompleted(value=value):
+            answer = Completed(at, op, value)
+        case RunFailed(error=error):
+            answer = Failed(at, op, error)
+        case RunCancelled():
+            answer = Failed(at, op, record_of(CancelledError(f"run {run_id!r} was cancelled"), retryable=False))
+        case RunTerminated(reason=reason):
+            why = f": {reason}" if reason else ""
+            answer = Failed(at, op, record_of(TerminatedError(f"run {run_id!r} was terminated{why}"), retryable=False))
+        case _:
+            return []  # continued: the next run has the same parent
+    return [Message(parent.run_id, [answer])]

@@ -1,0 +1,125 @@
+"""What a workflow waits for: operations that are not answered, and who listens for their answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from pyworkflow.model import Command, OpenHook, StartTimer
+from pyworkflow.plain import Plain
+
+if TYPE_CHECKING:
+    from pyworkflow.machine import Machine
+
+
+class Answer(asyncio.Future[Any]):
+    """What a workflow awaits; tells the machine when nobody wants the answer any more."""
+
+    machine: Machine
+    pending: Pending
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give the answer up; the machine learns of it."""
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self.machine.abandon(self.pending)
+        return cancelled
+
+
+@define(eq=False)
+class Inbox:
+    """The payloads that a hook was sent, in order.
+
+    Attributes:
+        encode: Turns a payload into JSON, and refuses what does not fit the hook's type.
+        many: Whether the hook takes more than one payload; else each `take` gives the same one.
+        on_close: Called once when the workflow wants no more.
+    """
+
+    encode: Callable[[Any], Plain]
+    many: bool
+    on_close: Callable[[], None] = lambda: None
+    is_closed: bool = False
+    _payloads: deque[Plain] = field(factory=deque, init=False)
+    _error: BaseException | None = field(default=None, init=False)
+    _waiting: list[asyncio.Future[None]] = field(factory=list, init=False)
+
+    def cancelled(self) -> bool:
+        """Whether nobody listens any more."""
+        return self.is_closed
+
+    def put(self, payload: Plain) -> None:
+        """Add a payload, and wake who waits for it."""
+        self._payloads.append(payload)
+        self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """Have *error* raised once the payloads that are there have been taken."""
+        self._error = error
+        self._wake()
+
+    async def take(self) -> Plain:
+        """Wait for a payload and return it."""
+        while not self._payloads:
+            if self._error is not None:
+                raise self._error
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        return self._payloads.popleft() if self.many else self._payloads[0]
+
+    def close(self) -> None:
+        """Take no more payloads."""
+        if not self.is_closed:
+            self.is_closed = True
+            self.on_close()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+
+Listener = Answer | Inbox | asyncio.TimerHandle
+
+
+@define(eq=False)
+class Pending:
+    """An operation that the workflow asked for and that is not answered.
+
+    Attributes:
+        make: Makes the command, of its number.
+        listener: Who waits for the answer.
+        order: By what operations that were asked at the same moment are numbered.
+        task: The workflow's task that asked, for error messages.
+        op: Its number; 0 before the workflow has come to rest.
+        command: What was asked for; unset before the workflow has come to rest.
+        at: When the request was recorded; None: it is not in the history yet.
+        attempt: The number of the attempt that history knows of, from 1.
+        due: When that attempt begins, if it was put off.
+        begun: Of a child: its run is there.
+    """
+
+    make: Callable[[int], Command]
+    listener: Listener
+    order: tuple[tuple[int, ...], int]
+    task: asyncio.Task[Any] | None
+    op: int = 0
+    command: Command | None = None
+    at: datetime | None = None
+    attempt: int = 1
+    due: datetime | None = None
+    begun: bool = False
+
+    @property
+    def wakes(self) -> datetime | None:
+        """When somebody has to see to it; None: at once, if it is a step."""
+        if isinstance(self.command, StartTimer | OpenHook) and self.at is not None:
+            return self.command.fires_at(self.at)
+        return self.due
