@@ -226,7 +226,7 @@ def _quiet_about(run_id: str, session: Session) -> Iterator[None]:
     def keep(record: logging.LogRecord) -> bool:
         return bool(session.verbosity) or getattr(record, "run_id", None) != run_id
 
-    logger = logging.getLogger("pyworkflow")
+    logger = logging.getLogger("pyworkflow._worker")
     logger.addFilter(keep)
     try:
         yield
