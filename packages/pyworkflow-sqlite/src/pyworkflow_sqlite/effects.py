@@ -1,4 +1,4 @@
-"""What an append writes beside events: jobs, hooks, and facts for other runs. All within a transaction of the caller."""
+"""What an append writes beside events: jobs, hooks, facts for other runs; within a transaction of the caller."""
 
 from __future__ import annotations
 

@@ -169,30 +169,11 @@ class SQLiteStorage(Storage):
         """Add to a history; see `Storage.append`."""
         data = wire.dumps(events) if events else ""
         rows = [job_row(job) for job in jobs]
-        final = status is not None and status.is_final
-        ended = micros(now) if now is not None and final else None
+        ended = micros(now) if now is not None and status is not None and status.is_final else None
         messages = told(also, now)
 
         def operation(db: sqlite3.Connection) -> int:
-            if lease is not None:
-                held = db.execute(
-                    "select worker, epoch from jobs where run_id = ? and op = ?", (run_id, lease.op)
-                ).fetchone()
-                if held != (lease.worker, lease.epoch):
-                    msg = f"run {run_id!r} is held by somebody else now"
-                    raise LeaseLost(msg)
-            else:
-                row = db.execute("select status from runs where id = ?", (run_id,)).fetchone()
-                if row is None:
-                    msg = f"there is no run {run_id!r} in {self.path}"
-                    raise RunNotFound(msg)
-                if status is None and row[0] in _FINAL:
-                    msg = f"run {run_id!r} has ended already: it is {row[0]}"
-                    raise RunEnded(msg)
-            (length,) = db.execute(LENGTH, (run_id,)).fetchone()
-            if expected is not None and expected != length:
-                msg = f"the history of run {run_id!r} is {length} events long, not {expected}"
-                raise Conflict(msg)
+            length = self._check(db, run_id, expected, lease, status)
             if also is not None:
                 check_hooks(db, also.hooks)
                 if lease is None:
@@ -200,20 +181,41 @@ class SQLiteStorage(Storage):
             if events:
                 db.execute(ADD_EVENTS, (run_id, length + 1, len(events), data))
             if status is not None:
-                db.execute("update runs set status = ?, ended_at = ? where id = ?", (status.value, ended, run_id))
-                if status is not Status.RUNNING:
-                    db.execute("delete from jobs where run_id = ?", (run_id,))
-                if final:
-                    db.execute("delete from hooks where run_id = ?", (run_id,))
+                _set_status(db, run_id, status, ended)
             if finish and lease is not None:
                 db.execute("delete from jobs where run_id = ? and op = ?", (run_id, lease.op))
             for row in rows:
                 write_job(db, row, owned=lease is not None and lease.op == row[1])
             if also is not None:
                 write_effects(db, run_id, also, messages)
-            return int(length) + len(events)
+            return length + len(events)
 
         return await self._database.submit(operation, writes=True)
+
+    def _check(
+        self, db: sqlite3.Connection, run_id: str, expected: int | None, lease: Job | None, status: Status | None
+    ) -> int:
+        """Return the length of a history, if it may be added to."""
+        if lease is not None:
+            held = db.execute(
+                "select worker, epoch from jobs where run_id = ? and op = ?", (run_id, lease.op)
+            ).fetchone()
+            if held != (lease.worker, lease.epoch):
+                msg = f"run {run_id!r} is held by somebody else now"
+                raise LeaseLost(msg)
+        else:
+            row = db.execute("select status from runs where id = ?", (run_id,)).fetchone()
+            if row is None:
+                msg = f"there is no run {run_id!r} in {self.path}"
+                raise RunNotFound(msg)
+            if status is None and row[0] in _FINAL:
+                msg = f"run {run_id!r} has ended already: it is {row[0]}"
+                raise RunEnded(msg)
+        length: int = db.execute(LENGTH, (run_id,)).fetchone()[0]
+        if expected is not None and expected != length:
+            msg = f"the history of run {run_id!r} is {length} events long, not {expected}"
+            raise Conflict(msg)
+        return length
 
     # -- hooks ---------------------------------------------------------------------------
 
@@ -373,6 +375,14 @@ class SQLiteStorage(Storage):
         if worker not in self._workers:
             self._liveness.enter(worker)
             self._workers.add(worker)
+
+
+def _set_status(db: sqlite3.Connection, run_id: str, status: Status, ended: int | None) -> None:
+    db.execute("update runs set status = ?, ended_at = ? where id = ?", (status.value, ended, run_id))
+    if status is not Status.RUNNING:
+        db.execute("delete from jobs where run_id = ?", (run_id,))
+    if status.is_final:
+        db.execute("delete from hooks where run_id = ?", (run_id,))
 
 
 def _prolong(db: sqlite3.Connection, worker: str, until: int) -> None:
