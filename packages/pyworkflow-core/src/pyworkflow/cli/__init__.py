@@ -18,8 +18,8 @@ def main(args: Sequence[str] | None = None) -> int:
     missing = [name for name in ("click", "rich") if find_spec(name) is None]
     if missing:
         sys.stderr.write(
-            f"pyworkflow: the command line needs {' and '.join(missing)}: install pyworkflow-core with its extra 'cli', "
-            "e.g. pip install 'pyworkflow-core[cli]' from the wheels you built\n"
+            f"pyworkflow: the command line needs {' and '.join(missing)}: install pyworkflow-core with its extra "
+            "'cli', e.g. pip install 'pyworkflow-core[cli]' from the wheels you built\n"
         )
         return 2
     from pyworkflow.cli.root import cli

@@ -35,8 +35,8 @@ class Ink:
     """
 
     work: str = "━"
-    failed: str = "×"
-    lost: str = "╳"
+    failed: str = "×"  # noqa: RUF001 -- drawn, not read
+    lost: str = "╳"  # noqa: RUF001 -- the same
     wait: str = "·"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -67,7 +66,7 @@ def load_module(place: str) -> ModuleType:
     """
     if place.endswith(".py"):
         return _from_file(place)
-    _prefer(os.getcwd())
+    _prefer(str(Path.cwd()))
     if not all(part.isidentifier() for part in place.split(".")):
         hint = f"; did you mean {place + '.py'!r}?" if Path(f"{place}.py").is_file() else ""
         msg = f"{place!r} is neither a module's dotted name nor a path that ends in .py{hint}"

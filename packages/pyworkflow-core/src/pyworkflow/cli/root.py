@@ -45,7 +45,7 @@ def cli(ctx: click.Context, storage: str | None, runtime: str | None, verbosity:
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes pyworkflow's commands and options in a shell.
+    r"""Print the script that completes pyworkflow's commands and options in a shell.
 
     \b
     bash   pyworkflow completion bash > ~/.local/share/bash-completion/completions/pyworkflow

@@ -64,10 +64,10 @@ def run(  # noqa: PLR0917 -- one for each option
     durable: bool | None,  # noqa: FBT001 -- by keyword, from click
     as_json: bool,  # noqa: FBT001 -- the same
 ) -> None:
-    """Run a workflow, wait for its end, and print its result.
+    r"""Run a workflow, wait for its end, and print its result.
 
-    MODULE is a dotted name, looked for in the current directory first, or a path that ends in .py. ARGS are JSON values;
-    what is not JSON is text. Put -- before arguments that begin with a dash.
+    MODULE is a dotted name, looked for in the current directory first, or a path that ends in .py. ARGS are JSON
+    values; what is not JSON is text. Put -- before arguments that begin with a dash.
 
     The run's id goes to standard error. Typed again with the same --run-id, after a Ctrl-C or a kill -9, the command
     goes on with the run, or prints its result if it has ended.
@@ -153,8 +153,8 @@ async def _attach(
             started.kwargs,
         ):
             msg = (
-                f"there is a run {run_id!r} of {workflow.name!r} already, and it was started with other arguments; give "
-                "those or none to go on with it, or another --run-id to start a new one"
+                f"there is a run {run_id!r} of {workflow.name!r} already, and it was started with other arguments; "
+                "give those or none to go on with it, or another --run-id to start a new one"
             )
             raise RunExists(msg)
     if run.status is Status.RUNNING:

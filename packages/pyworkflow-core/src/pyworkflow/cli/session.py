@@ -116,7 +116,7 @@ def on_signal(react: Callable[[], object]) -> Iterator[list[int]]:
 
 
 def leave(code: int) -> None:
-    """End the process now if threads would keep it: a sync step cannot be interrupted, and nobody waits for it any more.
+    """End the process now if threads would keep it: a sync step cannot be interrupted, and nobody waits for it.
 
     For when everything is closed already. Returns if nothing holds the process.
     """

@@ -105,7 +105,7 @@ def between(start: datetime, end: datetime) -> str:
     return duration(max(0.0, (end - start).total_seconds()))
 
 
-def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa: PLR0911 -- one for each event
+def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa: C901, PLR0911, PLR0912 -- one for each event
     """Return a word for *event* and the rest of its line; *names* has the name of each operation."""
 
     def which(op: int) -> str:

@@ -25,9 +25,9 @@ from pyworkflow.errors import ConfigError
 def worker(session: Session, modules: tuple[str, ...], grace: str) -> None:
     """Carry on what is due: sleeping runs, retries, and the runs of processes that died.
 
-    MODULE is a dotted name or a path that ends in .py; a worker takes only runs of workflows that these declare or import.
-    It stops at SIGTERM or Ctrl-C: takes nothing more, lets running steps end, and hands the rest back. A second signal
-    ends it at once; nothing is lost by that either.
+    MODULE is a dotted name or a path that ends in .py; a worker takes only runs of workflows that these declare or
+    import. It stops at SIGTERM or Ctrl-C: takes nothing more, lets running steps end, and hands the rest back. A second
+    signal ends it at once; nothing is lost by that either.
     """
     limit = seconds(grace, name="--grace")
     if limit < 0:

@@ -38,7 +38,7 @@ def _closed(cl: Any) -> Any:
     return cl
 
 
-def class_unstructure(cl: Any, converter: Converter) -> Unstructure:  # noqa: C901 -- three functions in one scope
+def class_unstructure(cl: Any, converter: Converter) -> Unstructure:
     origin = get_origin(cl) or cl
     inner: Unstructure | None = None
 

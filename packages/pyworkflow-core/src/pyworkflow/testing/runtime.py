@@ -120,8 +120,9 @@ class RuntimeConformance:
 
     @pytest.mark.parametrize(
         "value",
-        [None, True, 0, -1, 1.5, "", "ünï\x00", [], {}, [1, [2]], (1, "a"), {"a": (1,)}, {1, 2}, b"\xff", Decimal("1.10"),
-         {1: "int key"}, timedelta(days=1), datetime(2026, 1, 2, tzinfo=UTC), Path("a/b"), {"~tuple": [1]}],
+        [None, True, 0, -1, 1.5, "", "ünï\x00", [], {}, [1, [2]], (1, "a"), {"a": (1,)}, {1, 2}, b"\xff",
+         Decimal("1.10"), {1: "int key"},
+         timedelta(days=1), datetime(2026, 1, 2, tzinfo=UTC), Path("a/b"), {"~tuple": [1]}],
         ids=repr,
     )  # fmt: skip
     async def test_values_come_back_unchanged(self, make_app: MakeApp, value: Any) -> None:
