@@ -315,8 +315,8 @@ class Machine(Asking):
         now = "asks for nothing more" if asked is None else f"asks for {describe(asked)}"
         return (
             f"operation {recorded.op} was recorded as {describe(recorded)}; now the workflow {now}"
-            f"{where_it_waits(task)}. Was its code changed while the run was under way? Put the old order back, or let new runs take the new "
-            "code, then retry the run"
+            f"{where_it_waits(task)}. Was its code changed while the run was under way? Put the old order back, or let "
+            "new runs take the new code, then retry the run"
         )
 
     # -- asking --------------------------------------------------------------------
