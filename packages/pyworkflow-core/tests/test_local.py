@@ -21,7 +21,10 @@ class TestAlwaysRebuilt(DurableConformance):
     def make_app(self):
         storage = MemoryStorage()
         return lambda: App(
-            storage=storage, default_durable=True, default_retry="fixed?delay=1ms", default_runtime="local?kept=0"
+            storage=storage,
+            default_durable=True,
+            default_retry="fixed?delay=1ms",
+            default_runtime="local?kept=0&replay=true",
         )
 
 

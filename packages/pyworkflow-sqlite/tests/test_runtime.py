@@ -23,5 +23,5 @@ class TestAlwaysRebuilt(DurableConformance):
             storage=f"sqlite:///{tmp_path}/runs.db",
             default_durable=True,
             default_retry="fixed?delay=1ms",
-            default_runtime="local?kept=0",
+            default_runtime="local?kept=0&replay=true",
         )

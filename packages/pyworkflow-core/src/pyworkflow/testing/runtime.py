@@ -27,12 +27,14 @@ from pyworkflow.errors import (
 )
 from pyworkflow.model import Completed, Requested, RunCompleted, RunQuery, RunStarted, Status
 from pyworkflow.testing import workflows as kit
+from pyworkflow.testing.semantics import DurableSemantics, Semantics
+from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import notes
 
 MakeApp = Callable[[], App]
 
 
-class RuntimeConformance:
+class RuntimeConformance(Semantics):
     """What holds in durable and in transient runs alike.
 
     A subclass has a fixture ``make_app``: a callable without arguments that returns an `App` whose default runtime, and
@@ -180,7 +182,7 @@ class RuntimeConformance:
             await until(lambda: "forever ends" in notes(log))
 
 
-class DurableConformance(RuntimeConformance):
+class DurableConformance(RuntimeConformance, DurableSemantics):
     """What holds where runs are recorded."""
 
     async def test_the_history_tells_what_happened(self, make_app: MakeApp, log: str) -> None:
@@ -335,14 +337,3 @@ class DurableConformance(RuntimeConformance):
             await app.recorded().cancel(handle.id)
             with pytest.raises(RunCancelled):
                 await app.recorded().result(handle.id)
-
-
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Return once *condition* holds.
-
-    Raises:
-        TimeoutError: It does not within *seconds*.
-    """
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

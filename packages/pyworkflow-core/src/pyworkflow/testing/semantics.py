@@ -1,0 +1,248 @@
+"""What runtimes have to do for workflows that wait for people, have children, clean up, continue and undo."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from pyworkflow import App
+from pyworkflow.errors import (
+    HookClosed,
+    RunCancelled,
+    RunEnded,
+    RunTerminated,
+    StepTimeout,
+    Unstorable,
+    WorkflowTimeout,
+)
+from pyworkflow.model import CancelRequested, RunQuery, Status
+from pyworkflow.testing import stories as kit
+from pyworkflow.testing.until import until
+from pyworkflow.testing.workflows import Declined, notes
+
+MakeApp = Callable[[], App]
+RESERVED = ["reserve chair", "reserve table"]
+RELEASED = ["release table of reservation table", "release chair of reservation chair"]
+
+
+class Semantics:
+    """What holds in durable and in transient runs alike."""
+
+    async def test_children_give_their_results(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            assert await app.call(kit.family, (log, 5)) == [0, 2, 4, 6, 8]
+        assert sorted(notes(log)) == [f"double {n}" for n in range(5)]
+
+    async def test_a_childs_failure_reaches_its_parent_with_its_cause(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            with pytest.raises(LookupError) as caught:
+                await app.call(kit.failing_parent)
+        assert isinstance(caught.value.__cause__, Declined)
+
+    async def test_a_run_continues_as_new(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            assert await app.call(kit.countdown, (log, 3)) == "lift off"
+        assert notes(log) == ["3", "2", "1", "0"]
+
+    async def test_what_was_done_is_undone_in_reverse_when_the_workflow_fails(
+        self, make_app: MakeApp, log: str
+    ) -> None:
+        async with make_app() as app:
+            with pytest.raises(Declined):
+                await app.call(kit.saga, (log, "fails"))
+        assert notes(log) == [*RESERVED, *RELEASED]
+
+    async def test_nothing_is_undone_when_the_workflow_ends_well(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            assert await app.call(kit.saga, (log, "well")) == "bought"
+        assert notes(log) == RESERVED
+
+    async def test_a_workflow_has_a_timeout_and_may_clean_up(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            with pytest.raises(WorkflowTimeout, match=r"kit\.out_of_time"):
+                await app.call(kit.out_of_time, (log,))
+        assert notes(log) == ["out of time"]
+
+    async def test_a_step_without_a_heartbeat_counts_as_hung(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            with pytest.raises(StepTimeout, match="heartbeat"):
+                await app.call(kit.watched, (1,))
+
+    async def test_a_step_with_heartbeats_may_take_its_time(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            assert await app.call(kit.watched, (4,)) == "alive"
+
+
+class DurableSemantics:
+    """What holds where runs are recorded."""
+
+    # -- hooks ---------------------------------------------------------------------------
+
+    async def test_a_hook_is_awaited_for_a_typed_payload(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.approval, (log,))
+            (token,) = await until(lambda: notes(log))
+            assert await app.resume_hook(token, kit.Decision("ada")) == handle.id
+            assert await handle.result(timeout=20) == "ada says True"
+
+    async def test_a_payload_may_be_plain_json(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.approval, (log,))
+            (token,) = await until(lambda: notes(log))
+            await app.resume_hook(token, {"by": "bob", "ok": False})
+            assert await handle.result(timeout=20) == "bob says False"
+
+    async def test_a_payload_may_come_before_it_is_awaited(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.late, (log, "late"))
+            await until(lambda: notes(log))
+            await app.resume_hook("late", "early bird")
+            assert await handle.result(timeout=20) == "early bird"
+
+    @pytest.mark.parametrize("payload", [{"by": 3}, {}, "yes", lambda: None], ids=["type", "empty", "text", "function"])
+    async def test_a_wrong_payload_is_refused_and_the_hook_stays_open(
+        self, make_app: MakeApp, log: str, payload: Any
+    ) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.approval, (log,))
+            (token,) = await until(lambda: notes(log))
+            with pytest.raises(Unstorable, match="approval"):
+                await app.resume_hook(token, payload)
+            await app.resume_hook(token, kit.Decision("ada"))
+            assert await handle.result(timeout=20) == "ada says True"
+
+    async def test_a_second_payload_finds_the_hook_closed(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.approval, (log,))
+            (token,) = await until(lambda: notes(log))
+            await app.resume_hook(token, kit.Decision("ada"))
+            with pytest.raises(HookClosed):
+                await app.resume_hook(token, kit.Decision("bob"))
+            assert await handle.result(timeout=20) == "ada says True"
+
+    async def test_default_tokens_are_long_and_not_listed(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.approval, (log,))
+            (token,) = await until(lambda: notes(log))
+            (found,) = await app.recorded().hooks(handle.id)
+            assert len(token) >= 43  # 256 bits
+            assert token not in repr(found)
+            await app.recorded().terminate(handle.id)
+
+    async def test_a_token_in_use_is_an_error_that_can_be_caught(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            first = await app.start(kit.approval, (log, "same"))
+            await until(lambda: notes(log))
+            assert await app.call(kit.taken, ("same",)) == "taken"
+            await app.resume_hook("same", kit.Decision("ada"))
+            assert await first.result(timeout=20) == "ada says True"
+
+    async def test_a_hook_expires(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            assert await app.call(kit.expiring, ("quick",)) == "nobody came"
+            with pytest.raises(HookClosed):
+                await app.resume_hook("quick", "too late")
+
+    async def test_a_hook_takes_many_payloads_in_order(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.chat, (log, "chat"))
+            await until(lambda: notes(log))
+            for text in ("one", "two", "three", "bye"):
+                await app.resume_hook("chat", text)
+            assert await handle.result(timeout=20) == ["one", "two", "three", "bye"]
+
+    async def test_an_unknown_token_is_refused(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            with pytest.raises(HookClosed):
+                await app.resume_hook("never was", 1)
+
+    # -- children ------------------------------------------------------------------------
+
+    async def test_hundreds_of_children_end_and_each_runs_once(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            results = await app.call(kit.family, (log, 200))
+        assert results == [2 * n for n in range(200)]
+        assert len(notes(log)) == len(set(notes(log))) == 200
+
+    async def test_children_are_runs_of_their_own(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.family, (log, 2))
+            await handle.result(timeout=20)
+            runs = (await app.runs(RunQuery(workflow="kit.double"))).runs
+            assert {run.parent for run in runs} == {handle.id}
+
+    async def test_cancelling_a_parent_cancels_its_child_once(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.waiting_parent, (log,))
+            await until(lambda: notes(log))
+            (child,) = (await app.runs(RunQuery(workflow="kit.waiting_child"))).runs
+            await handle.cancel("enough")
+            with pytest.raises(RunCancelled):
+                await handle.result(timeout=20)
+            with pytest.raises(RunCancelled):
+                await app.recorded().result(child.id)
+            _, events = await app.recorded().history(child.id)
+        assert notes(log) == ["child waits", "child cleaned up"]
+        assert sum(isinstance(event, CancelRequested) for event in events) == 1
+
+    async def test_terminating_a_child_is_an_error_in_its_parent(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.waiting_parent, (log,))
+            await until(lambda: notes(log))
+            (child,) = (await app.runs(RunQuery(workflow="kit.waiting_child"))).runs
+            await app.recorded().terminate(child.id, "no time")
+            with pytest.raises(RunTerminated, match="no time"):
+                await handle.result(timeout=20)
+
+    async def test_a_run_that_a_workflow_started_goes_on_by_itself(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            started = await app.call(kit.starter, (log,))
+            assert await app.recorded().result(started) == 42
+
+    # -- cancelling ----------------------------------------------------------------------
+
+    async def test_cleaning_up_sleeps_and_runs_steps_and_is_not_disturbed(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.tidy, (log,))
+            await until(lambda: notes(log))
+            await handle.cancel("stop")
+            await until(lambda: "tidying" in notes(log))
+            with pytest.raises(RunCancelled):
+                await asyncio.gather(handle.result(timeout=20), _once_more(handle))
+        assert notes(log) == ["begins", "tidying", "tidied"]
+
+    async def test_a_cancelled_run_is_terminated_at_its_deadline(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.stubborn, (log,))
+            await until(lambda: notes(log))
+            await handle.cancel("stop", grace="30ms")
+            with pytest.raises(RunTerminated, match="deadline"):
+                await handle.result(timeout=20)
+
+    async def test_what_was_done_is_undone_when_the_run_is_cancelled(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.saga, (log, "waits"))
+            await until(lambda: len(notes(log)) == len(RESERVED))
+            await handle.cancel()
+            with pytest.raises(RunCancelled):
+                await handle.result(timeout=20)
+        assert notes(log) == [*RESERVED, *RELEASED]
+
+    # -- continuing ----------------------------------------------------------------------
+
+    async def test_a_handle_follows_the_runs_that_continue_its_own(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.countdown, (log, 2))
+            assert await handle.result(timeout=20) == "lift off"
+            assert (await handle.run()).status is Status.CONTINUED
+            runs = (await app.runs(RunQuery(workflow="kit.countdown"))).runs
+        assert len(runs) == 3
+
+
+async def _once_more(handle: Any) -> None:
+    with suppress(RunEnded):
+        await handle.cancel("stop, I said")

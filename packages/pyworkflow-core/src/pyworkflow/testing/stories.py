@@ -1,0 +1,205 @@
+"""More workflows of the kit: those that wait for people, have children, clean up, go on for ever, and undo."""
+
+from __future__ import annotations
+
+import asyncio
+
+from attrs import frozen
+
+import pyworkflow
+from pyworkflow import current_step, hook, sleep, step, workflow
+from pyworkflow.errors import HookExpired, HookTaken
+from pyworkflow.testing.workflows import Declined, decline, note
+
+
+@frozen
+class Decision:
+    """What a person says."""
+
+    by: str
+    ok: bool = True
+
+
+@step(name="kit.write")
+async def write(log: str, line: str) -> str:
+    note(log, line)
+    return line
+
+
+# -- hooks ---------------------------------------------------------------------------------
+
+
+@workflow(name="kit.approval")
+async def approval(log: str, token: str | None = None) -> str:
+    asked = hook("approval", Decision, token=token)
+    await write(log, asked.token)
+    decision = await asked
+    return f"{decision.by} says {decision.ok}"
+
+
+@workflow(name="kit.late")
+async def late(log: str, token: str) -> str:
+    asked = hook("late", str, token=token)
+    await write(log, "opened")
+    await sleep("50ms")
+    return await asked
+
+
+@workflow(name="kit.expiring")
+async def expiring(token: str) -> str:
+    try:
+        return await hook("quick", str, token=token, timeout="30ms")
+    except HookExpired:
+        return "nobody came"
+
+
+@workflow(name="kit.chat")
+async def chat(log: str, token: str) -> list[str]:
+    messages = []
+    channel = hook("chat", str, token=token, many=True)
+    await write(log, "opened")
+    async for message in channel:
+        messages.append(await write(log, message))
+        if message == "bye":
+            channel.close()
+    return messages
+
+
+@workflow(name="kit.taken")
+async def taken(token: str) -> str:
+    try:
+        return await hook("second", str, token=token)
+    except HookTaken:
+        return "taken"
+
+
+# -- children ------------------------------------------------------------------------------
+
+
+@workflow(name="kit.double")
+async def double(log: str, n: int) -> int:
+    await write(log, f"double {n}")
+    return 2 * n
+
+
+@workflow(name="kit.family")
+async def family(log: str, n: int) -> list[int]:
+    return await asyncio.gather(*(double(log, i) for i in range(n)))
+
+
+@workflow(name="kit.failing_child")
+async def failing_child() -> None:
+    await decline(402)
+
+
+@workflow(name="kit.failing_parent")
+async def failing_parent() -> None:
+    try:
+        await failing_child()
+    except Declined as error:
+        msg = "no order"
+        raise LookupError(msg) from error
+
+
+@workflow(name="kit.waiting_child")
+async def waiting_child(log: str) -> None:
+    await write(log, "child waits")
+    try:
+        await sleep("1 day")
+    finally:
+        await write(log, "child cleaned up")
+
+
+@workflow(name="kit.waiting_parent")
+async def waiting_parent(log: str) -> None:
+    await waiting_child(log)
+
+
+@workflow(name="kit.starter")
+async def starter(log: str) -> str:
+    return (await pyworkflow.start(double, log, 21)).id
+
+
+# -- cancelling ----------------------------------------------------------------------------
+
+
+@workflow(name="kit.tidy")
+async def tidy(log: str) -> None:
+    await write(log, "begins")
+    try:
+        await sleep("1 day")
+    finally:
+        await write(log, "tidying")
+        await sleep("20ms")
+        await write(log, "tidied")
+
+
+@workflow(name="kit.stubborn")
+async def stubborn(log: str) -> None:
+    await write(log, "begins")
+    try:
+        await sleep("1 day")
+    finally:
+        await sleep("1 day")
+
+
+# -- going on as new -----------------------------------------------------------------------
+
+
+@workflow(name="kit.countdown")
+async def countdown(log: str, n: int) -> str:
+    await write(log, str(n))
+    if n:
+        await pyworkflow.continue_as_new(log, n - 1)
+    return "lift off"
+
+
+# -- undoing -------------------------------------------------------------------------------
+
+
+@step(name="kit.release")
+async def release(log: str, item: str, result: str) -> None:
+    note(log, f"release {item} of {result}")
+
+
+@step(name="kit.reserve", undo=release)
+async def reserve(log: str, item: str) -> str:
+    note(log, f"reserve {item}")
+    return f"reservation {item}"
+
+
+@workflow(name="kit.saga")
+async def saga(log: str, ends: str) -> str:
+    await reserve(log, "chair")
+    await reserve(log, "table")
+    if ends == "fails":
+        await decline(402)
+    if ends == "waits":
+        await sleep("1 day")
+    return "bought"
+
+
+# -- time ----------------------------------------------------------------------------------
+
+
+@workflow(name="kit.out_of_time", timeout="40ms")
+async def out_of_time(log: str) -> None:
+    try:
+        await sleep("1 day")
+    finally:
+        await write(log, "out of time")
+
+
+@step(name="kit.hangs", heartbeat="100ms", retries=0)
+async def hangs(beats: int) -> str:
+    for _ in range(beats):
+        await asyncio.sleep(0.04)
+        current_step().heartbeat()
+    if beats < 4:
+        await asyncio.sleep(3600)
+    return "alive"
+
+
+@workflow(name="kit.watched")
+async def watched(beats: int) -> str:
+    return await hangs(beats)
