@@ -430,7 +430,7 @@ class Worker:
             execution.running[pending.op] = task  # type: ignore[assignment]
             try:
                 event = await self._attempt(execution, pending)
-            except RunBlocked as error:
+            except Exception as error:  # noqa: BLE001 -- the step's own are events: this is a step or policy not to be had
                 await self._give_up(execution, error)
                 return
             if execution.running.pop(pending.op, None) is not task:

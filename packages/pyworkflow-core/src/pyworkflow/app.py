@@ -87,6 +87,7 @@ class App:
             codec = Codec(allow_nan=self.settings.allow_nan)
             self.plugins.converters(codec.converter)
             self.registry.codec = codec
+            self._policy(self.settings.default_retry)  # a wrong one is said now, not when the first step fails
             self._prepared = True
 
     # -- backends ----------------------------------------------------------------------
@@ -128,14 +129,16 @@ class App:
 
     def retry_policy(self, step: Step[..., Any]) -> tuple[RetryPolicy, int]:
         """Return the retry policy of *step*, and how many retries it has."""
-        settings, chosen = self.settings, step.options.retry
-        if chosen is None:
-            chosen = settings.default_retry
-        if isinstance(chosen, str):
-            if chosen not in self._policies:
-                self._policies[chosen] = self.plugins.make(RETRY_POLICY, chosen)
-            chosen = self._policies[chosen]
-        return chosen, settings.default_retries if step.options.retries is None else step.options.retries
+        settings, options = self.settings, step.options
+        chosen = settings.default_retry if options.retry is None else options.retry
+        return self._policy(chosen), settings.default_retries if options.retries is None else options.retries
+
+    def _policy(self, chosen: RetryPolicy | str) -> RetryPolicy:
+        if not isinstance(chosen, str):
+            return chosen
+        if chosen not in self._policies:
+            self._policies[chosen] = self.plugins.make(RETRY_POLICY, chosen)
+        return self._policies[chosen]
 
     def observer(self) -> Callable[[Run, Sequence[Event]], None] | None:
         """Return what tells plugins of events; None: nobody listens."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin
 from attrs import define, field
 
 from pyworkflow.codec.refusals import Refused, TooLarge, name_of
-from pyworkflow.codec.tags import Walks, contains_itself, walks
+from pyworkflow.codec.tags import Walks, cycle_in, walks
 from pyworkflow.errors import PayloadTooLarge, Unstorable
 from pyworkflow.plain import Plain
 
@@ -190,8 +190,8 @@ def _fast_scalar(annotation: Any, slow: Callable[[Any], Any]) -> Callable[[Any],
 
 
 def _too_deep(value: Any, max_depth: int) -> str:
-    if contains_itself(value):
-        return "cannot store what contains itself; pass plain data without a cycle"
+    if (cycle := cycle_in(value)) is not None:
+        return str(cycle)
     return f"cannot store what is nested deeper than {max_depth} levels, or contains itself"
 
 

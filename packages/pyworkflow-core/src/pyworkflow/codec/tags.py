@@ -222,8 +222,8 @@ def _writer(*, allow_nan: bool, max_bytes: int, max_depth: int) -> Callable[[Any
         try:
             return write(value, max_depth, [0])
         except Refused as refused:
-            if refused.deep and contains_itself(value):
-                raise Refused("cannot store what contains itself", "pass plain data without a cycle") from None
+            if refused.deep and (cycle := cycle_in(value)) is not None:
+                raise cycle from None
             raise
 
     return top
@@ -243,25 +243,28 @@ def _looks_like_a_tag(value: dict[Any, Any]) -> bool:
     return type(key) is str and key[:1] == "~" and key != UNION
 
 
-def contains_itself(value: Any) -> bool:
-    """Whether following the containers in *value* leads back to one of them."""
+def cycle_in(value: Any) -> Refused | None:
+    """Return the complaint about a container in *value* that contains itself, if there is one."""
     seen: set[int] = set()  # what has been left, and has no cycle
-    path: set[int] = set()
-    todo: list[tuple[Any, bool]] = [(value, False)]
+    path: dict[int, Any] = {}  # the keys from *value* to where we are
+    todo: list[tuple[Any, Any, bool]] = [(value, None, False)]
     while todo:
-        item, left = todo.pop()
+        item, key, left = todo.pop()
         if left:
-            path.remove(id(item))
+            del path[id(item)]
             seen.add(id(item))
             continue
         if not isinstance(item, (dict, list, tuple, set, frozenset)) or id(item) in seen:
             continue
         if id(item) in path:
-            return True
-        path.add(id(item))
-        todo.append((item, True))
-        todo.extend((inner, False) for inner in (item.values() if isinstance(item, dict) else item))
-    return False
+            refused = Refused("cannot store what contains itself", "pass plain data without a cycle")
+            refused.path = list(path.values())[1 : [*path].index(id(item)) + 1][::-1]
+            return refused
+        path[id(item)] = key
+        todo.append((item, None, True))
+        inner = item.items() if isinstance(item, dict) else enumerate(item)
+        todo.extend((one, at, False) for at, one in inner)
+    return None
 
 
 # -- reading -----------------------------------------------------------------------
