@@ -6,6 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 import pyworkflow
+from pyworkflow.cli.check import check
 from pyworkflow.cli.group import RootCommands
 from pyworkflow.cli.plugins import plugins
 from pyworkflow.cli.run import run
@@ -59,5 +60,5 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "pyworkflow", "_PYWORKFLOW_COMPLETE").source())
 
 
-for command in (run, worker, runs, plugins):
+for command in (run, worker, runs, check, plugins):
     cli.add_command(command)

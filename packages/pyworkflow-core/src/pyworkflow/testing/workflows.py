@@ -207,7 +207,7 @@ async def as_they_end(log: str) -> list[int]:
 
 @workflow(name="kit.stdlib_wait")
 async def stdlib_wait() -> None:
-    await asyncio.wait([asyncio.create_task(echo(1)), asyncio.create_task(echo(2))])
+    await asyncio.wait([asyncio.create_task(echo(1)), asyncio.create_task(echo(2))])  # noqa: PW301 -- it is refused
 
 
 @workflow(name="kit.time_limit")
@@ -345,12 +345,12 @@ async def unstoppable(log: str) -> str:
 
 @workflow(name="kit.sockets")
 async def sockets() -> None:
-    await asyncio.open_connection("127.0.0.1", 9)
+    await asyncio.open_connection("127.0.0.1", 9)  # noqa: PW202 -- the same
 
 
 @workflow(name="kit.in_a_thread")
 async def in_a_thread() -> None:
-    await asyncio.to_thread(print)
+    await asyncio.to_thread(print)  # noqa: PW204 -- the same
 
 
 @workflow(name="kit.stuck")
