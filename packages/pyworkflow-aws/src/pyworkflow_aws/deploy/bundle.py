@@ -127,7 +127,7 @@ def _check_module(source: Source, contents: Contents) -> None:
             ((item.path, item.reason) for item in contents.left_out if f"{stem}.py".startswith(item.path)),
             (source.module, "an exclusion"),
         )
-        msg = f"the module {source.module!r} itself would stay behind: {path} matches {reason!r}; rename it, or --include it"
+        msg = f"the module {source.module!r} would stay behind: {path} matches {reason!r}; rename it, or --include it"
         raise ConfigError(msg)
 
 
@@ -163,8 +163,8 @@ def _add(contents: Contents, stage: Path) -> None:
     taken = [name for name in contents.files if (stage / name).exists()]
     if taken:
         msg = (
-            f"{', '.join(taken[:3])} in your code and in a package that it requires have one place; rename yours, or leave "
-            "it behind with --exclude"
+            f"{', '.join(taken[:3])}: a file of your code would take the place of one of a package that it requires; "
+            "rename yours, or leave it behind with --exclude"
         )
         raise ConfigError(msg)
     for name, path in contents.files.items():

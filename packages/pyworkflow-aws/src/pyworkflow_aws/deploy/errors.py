@@ -33,7 +33,7 @@ def sentences() -> Iterator[None]:
         raise AwsRefused(sentence(error)) from error
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:  # noqa: PLR0911 -- a table
     """Return what *error* of boto means for the person at the command line."""
     match error:
         case boto.NoCredentialsError() | boto.PartialCredentialsError():

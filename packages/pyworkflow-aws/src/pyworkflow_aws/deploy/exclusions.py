@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from attrs import field, frozen
+from attrs import frozen
 
 SECRETS = (
     ".*",  # .env, .git, .ssh, .aws, .netrc, .venv: whatever is hidden
@@ -115,8 +115,8 @@ class Exclusions:
         include: Patterns of the user, which make exceptions.
     """
 
-    exclude: tuple[str, ...] = field(default=(), converter=tuple)
-    include: tuple[str, ...] = field(default=(), converter=tuple)
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
 
     def reason(self, path: str) -> str | None:
         """Return why *path*, relative and with ``/``, stays behind; None: it is shipped."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from pyworkflow.errors import ConfigError
 from pyworkflow_aws.deploy.ours import ALWAYS, wheels
 from pyworkflow_aws.deploy.platforms import Platform, misfits
+from pyworkflow_aws.deploy.pythons import find_uv
 from pyworkflow_aws.deploy.requirements import Requirements, tested_versions
 
 Installer = Callable[[Path, Platform, Path, Path, str | None], list[str]]
@@ -33,7 +33,7 @@ def install(folder: Path, requirements: Requirements, platform: Platform, *, ins
     Raises:
         ConfigError: There is no installer, it failed, or something does not run on *platform*.
     """
-    name = installer or ("uv" if _uv() is not None else "pip")
+    name = installer or ("uv" if find_uv() is not None else "pip")
     if name == "pip" and requirements.hashed:
         msg = f"{requirements.source} has hashes, which pip demands of everything or nothing: install uv for them"
         raise ConfigError(msg)
@@ -45,23 +45,18 @@ def install(folder: Path, requirements: Requirements, platform: Platform, *, ins
         own_lines = [f"{wheel.name.split('-')[0].replace('_', '-')} @ {wheel.as_uri()}" for wheel in own]
         wanted.write_text("\n".join([*requirements.lines, *own_lines, ""]), encoding="utf-8")
         constraints.write_text("\n".join([*tested_versions(requirements.pinned), ""]), encoding="utf-8")
-        command = _INSTALLERS[name](folder, platform, wanted, constraints, _uv())
+        command = _INSTALLERS[name](folder, platform, wanted, constraints, find_uv())
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- ours
     if done.returncode:
         msg = f"{name} could not install what {requirements.source} asks for:\n{_said(done.stderr or done.stdout)}"
         raise ConfigError(msg)
     if unfit := list(misfits(folder, platform)):
         msg = (
-            f"these do not run on Lambda's Python {platform.python} for {platform.arch}: {'; '.join(unfit)}; take versions "
-            "that have wheels for it, or another --arch or --python"
+            f"these do not run on Lambda's Python {platform.python} for {platform.arch}: {'; '.join(unfit)}; take "
+            "versions that have wheels for it, or another --arch or --python"
         )
         raise ConfigError(msg)
     return name
-
-
-def _uv() -> str | None:
-    beside = Path(sys.executable).with_name("uv")
-    return str(beside) if beside.is_file() else shutil.which("uv")
 
 
 def _with_uv(folder: Path, platform: Platform, wanted: Path, constraints: Path, uv: str | None) -> list[str]:

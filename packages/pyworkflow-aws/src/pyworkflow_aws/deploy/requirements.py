@@ -136,7 +136,7 @@ def _local(place: str, file: Path, root: Path) -> Iterator[str]:
 
 def tested_versions(leaving_out: Iterable[str]) -> list[str]:
     """Return a pin for each distribution that is installed here, so that what was tested is what is deployed."""
-    pins = {}
+    pins: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = normal(distribution.metadata["Name"] or "")
         # What came from a folder or a URL, or was built for one machine, is on no index in this version.

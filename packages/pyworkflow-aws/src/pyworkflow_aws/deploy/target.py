@@ -11,6 +11,7 @@ from attrs import Attribute, Factory, field, frozen
 
 from pyworkflow.durations import text as duration_text
 from pyworkflow.errors import ConfigError
+from pyworkflow.values import did_you_mean
 
 MODULE_VARIABLE = "PYWORKFLOW_MODULE"
 """The environment variable that tells the handler which module to import."""
@@ -189,13 +190,25 @@ class Target:
         return configuration
 
 
+def kind_of(runtime: str) -> Kind:
+    """Return what *runtime* means.
+
+    Raises:
+        ConfigError: It cannot be deployed.
+    """
+    if runtime not in KINDS:
+        msg = f"--runtime {runtime}: what can be deployed is {' and '.join(KINDS)}{did_you_mean(runtime, KINDS)}"
+        raise ConfigError(msg)
+    return KINDS[runtime]
+
+
 def settle_python(runtime: str, asked: str | None, here: str) -> str:
     """Return the Python to deploy for: the one *asked* for, else the one that runs *here* if Lambda has it.
 
     Raises:
         ConfigError: The runtime cannot run on it.
     """
-    pythons = KINDS[runtime].pythons
+    pythons = kind_of(runtime).pythons
     if asked is None:
         return here if here in pythons else next((python for python in pythons if python >= "3.13"), pythons[-1])
     if asked not in pythons:
