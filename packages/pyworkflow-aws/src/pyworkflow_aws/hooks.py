@@ -35,3 +35,19 @@ def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:
             },
         ),
     }
+
+
+@hookimpl
+def pyworkflow_settings() -> Mapping[str, type]:
+    """Offer the settings ``deploy_…``."""
+    from pyworkflow_aws.deploy.settings import DeploySettings
+
+    return {"deploy": DeploySettings}
+
+
+@hookimpl
+def pyworkflow_commands(cli: Any) -> None:
+    """Add ``deploy``."""
+    from pyworkflow_aws.deploy.command import deploy
+
+    cli.add_command(deploy)

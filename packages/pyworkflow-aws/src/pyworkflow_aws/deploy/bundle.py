@@ -1,0 +1,173 @@
+"""Makes the zip of a function: the user's files, what they require, and ourselves."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from attrs import frozen
+
+from pyworkflow.errors import ConfigError
+from pyworkflow_aws.deploy.archive import digest, pack
+from pyworkflow_aws.deploy.bytecode import precompile
+from pyworkflow_aws.deploy.contents import Contents, LeftOut
+from pyworkflow_aws.deploy.installing import install
+from pyworkflow_aws.deploy.platforms import Platform
+from pyworkflow_aws.deploy.requirements import Requirements
+from pyworkflow_aws.deploy.slimming import slim
+from pyworkflow_aws.deploy.source import Source
+
+UNPACKED_LIMIT = 250 << 20
+"""Bytes that a function may have, unpacked."""
+
+_DROPPED = (
+    ".lock",
+    "*.pth",
+    "*.pyi",
+    "bin/*",
+    "boto3/examples/*",
+    "*.dist-info/RECORD",
+    "*.dist-info/INSTALLER",
+    "*.dist-info/REQUESTED",
+    "*.dist-info/direct_url.json",
+    "*.dist-info/uv_*.json",
+)
+"""What installers leave behind and a function does not need; the rest of a dist-info says which plugins there are."""
+
+
+@frozen
+class Bundle:
+    """A zip, and what is in it.
+
+    Attributes:
+        data: The zip.
+        files: The user's files in it.
+        left_out: What of the user's folder is not.
+        distributions: What else is in it: name and version, with the bytes they take unpacked.
+        services: The AWS services that botocore knows in it besides the usual ones.
+        size: Bytes, unpacked.
+        compiled: Whether byte code is in it.
+        installer: What installed the requirements.
+        requirements: Where the requirements come from.
+    """
+
+    data: bytes
+    files: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    distributions: Mapping[str, int]
+    services: frozenset[str]
+    size: int
+    compiled: bool
+    installer: str
+    requirements: str
+
+    @property
+    def digest(self) -> str:
+        """What Lambda calls ``CodeSha256``."""
+        return digest(self.data)
+
+
+def build(
+    source: Source,
+    contents: Contents,
+    requirements: Requirements,
+    platform: Platform,
+    *,
+    services: tuple[str, ...] = (),
+    installer: str | None = None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Bundle:
+    """Make the bundle.
+
+    Args:
+        source: The user's module.
+        contents: The user's files.
+        requirements: What they need of others.
+        platform: Where it is to run.
+        services: AWS services to keep in botocore besides those that the code names.
+        installer: ``uv`` or ``pip``; by default what there is.
+        tell: Called with what is being done.
+
+    Raises:
+        ConfigError: The module would not be in the bundle, something cannot be installed or does not run on *platform*,
+            a file of the user's has the place of another one, or it is all too large.
+    """
+    _check_module(source, contents)
+    with tempfile.TemporaryDirectory(prefix="pyworkflow-") as temporary:
+        stage = Path(temporary)
+        tell(f"installing what {requirements.source} asks for, and pyworkflow")
+        used = install(stage, requirements, platform, installer=installer)
+        records = _records(stage)
+        _drop(stage)
+        extra = slim(stage, [path for name, path in contents.files.items() if name.endswith(".py")], services)
+        distributions = _sizes(stage, records)
+        _add(contents, stage)
+        tell("compiling" if (compiled := precompile(stage, platform.python)) else "not compiling, packing")
+        found = {path.relative_to(stage).as_posix(): path for path in stage.rglob("*") if path.is_file()}
+        size = sum(path.stat().st_size for path in found.values())
+        if size > UNPACKED_LIMIT:
+            largest = ", ".join(f"{name} {taken >> 20} MB" for name, taken in Counter(distributions).most_common(3))
+            msg = f"the function would have {size >> 20} MB, and Lambda takes 250 MB; the largest parts: {largest}"
+            raise ConfigError(msg)
+        data = pack(found)
+    return Bundle(
+        data, tuple(contents.files), contents.left_out, distributions, extra, size, compiled, used, requirements.source
+    )
+
+
+def _check_module(source: Source, contents: Contents) -> None:
+    stem = source.module.replace(".", "/")
+    if {f"{stem}.py", f"{stem}/__init__.py"}.isdisjoint(contents.files):
+        path, reason = next(
+            ((item.path, item.reason) for item in contents.left_out if f"{stem}.py".startswith(item.path)),
+            (source.module, "an exclusion"),
+        )
+        msg = f"the module {source.module!r} would stay behind: {path} matches {reason!r}; rename it, or --include it"
+        raise ConfigError(msg)
+
+
+def _drop(stage: Path) -> None:
+    for path in sorted(stage.rglob("*"), reverse=True):
+        name = path.relative_to(stage).as_posix()
+        if path.is_symlink() or (path.is_file() and any(fnmatchcase(name, pattern) for pattern in _DROPPED)):
+            path.unlink()
+        elif path.is_dir() and path.name == "__pycache__":
+            shutil.rmtree(path)
+
+
+def _records(stage: Path) -> dict[str, list[str]]:
+    """Return each distribution in *stage*, name and version, with the files that it installed."""
+    found = {}
+    for record in sorted(stage.glob("*.dist-info/RECORD")):
+        name, _, version = record.parent.name.removesuffix(".dist-info").partition("-")
+        with record.open(encoding="utf-8", newline="") as file:
+            found[f"{name} {version}"] = [row[0] for row in csv.reader(file) if row]
+    return found
+
+
+def _sizes(stage: Path, records: Mapping[str, list[str]]) -> dict[str, int]:
+    """Return the bytes that each distribution takes in *stage*."""
+    return {
+        name: sum((stage / file).stat().st_size for file in files if (stage / file).is_file())
+        for name, files in records.items()
+    }
+
+
+def _add(contents: Contents, stage: Path) -> None:
+    """Put the user's files in their places."""
+    taken = [name for name in contents.files if (stage / name).exists()]
+    if taken:
+        msg = (
+            f"{', '.join(taken[:3])}: a file of your code would take the place of one of a package that it requires; "
+            "rename yours, or leave it behind with --exclude"
+        )
+        raise ConfigError(msg)
+    for name, path in contents.files.items():
+        place = stage / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(path.read_bytes())

@@ -1,0 +1,44 @@
+"""Leaves out of botocore what describes services that nobody calls: it is by far the largest part of a function."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+KEPT = ("dynamodb", "events", "kms", "lambda", "logs", "s3", "scheduler", "secretsmanager", "sns", "sqs", "ssm", "sts")
+"""The services that are always kept."""
+
+_CALLS = re.compile(rb"(?:client|resource|create_client)\(\s*(?:service_name\s*=\s*)?[\"']([\w.-]+)[\"']")
+_TEXTS = re.compile(rb"[\"']([a-z0-9][a-z0-9.-]*)[\"']")
+
+
+def slim(folder: Path, users: Iterable[Path], services: Iterable[str] = ()) -> frozenset[str]:
+    """Drop services from the botocore in *folder*; return those kept beyond `KEPT`.
+
+    Kept are *services*, those whose names occur as texts in the files of *users*, and those that another package in
+    *folder* makes clients of.
+    """
+    data = folder / "botocore" / "data"
+    if not data.is_dir():
+        return frozenset()
+    known = {path.name for path in data.iterdir() if path.is_dir()}
+    wanted = set(services) | _named(_TEXTS, users) | _named(_CALLS, _others(folder))
+    extra = frozenset((wanted & known) - set(KEPT))
+    for name in known - extra - set(KEPT):
+        shutil.rmtree(data / name)
+        shutil.rmtree(folder / "boto3" / "data" / name, ignore_errors=True)  # only some have one there
+    for path in (*data.rglob("examples-*.json"), *data.rglob("examples-*.json.gz")):
+        path.unlink()
+    return extra
+
+
+def _named(pattern: re.Pattern[bytes], files: Iterable[Path]) -> set[str]:
+    return {found.decode() for path in files for found in pattern.findall(path.read_bytes())}
+
+
+def _others(folder: Path) -> Iterable[Path]:
+    """Yield the modules of packages that are not the AWS SDK itself."""
+    aws = {"boto3", "botocore", "s3transfer"}
+    return (path for path in sorted(folder.rglob("*.py")) if path.relative_to(folder).parts[0] not in aws)

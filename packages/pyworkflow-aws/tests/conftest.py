@@ -1,0 +1,41 @@
+import importlib.util
+import itertools
+from pathlib import Path
+
+import pytest
+
+_ACCOUNTS = itertools.count(100_000_000_000)
+
+
+def _beside(name):
+    """Import a module of this folder: pytest imports test files by path, so that no import statement finds it."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory):
+    """The URL of an emulator of AWS that lives as long as the test run."""
+    with _beside("ministack").running(tmp_path_factory.mktemp("ministack")) as url:
+        yield url
+
+
+@pytest.fixture
+def aws(ministack, monkeypatch, tmp_path):
+    """The environment of the owner of an empty account on the emulator; gives the number of the account."""
+    account = str(next(_ACCOUNTS))
+    for name, value in {
+        "AWS_ENDPOINT_URL": ministack,
+        "AWS_ACCESS_KEY_ID": account,
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    return account
