@@ -86,7 +86,7 @@ class Asking(ABC):
     def new_token(self) -> str:
         """Return a token for a hook that nobody can guess, and replay can."""
         lane = self._loop.lane()
-        place = f"{self.run_id}/{lane.path}/{lane.ops}".encode()
+        place = f"{lane.path}/{lane.ops}".encode()
         return urlsafe_b64encode(blake2b(place, key=self._seed.encode()[:64], digest_size=32).digest()).decode()[:43]
 
     def open_hook(self, spec: HookSpec, token: str, encode: Callable[[Any], Plain]) -> Inbox:

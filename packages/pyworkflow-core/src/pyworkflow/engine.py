@@ -12,6 +12,8 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from pyworkflow._history import effective, open_children, open_hooks, retry_cut
 from pyworkflow._worker import LAST, Worker, WorkerOptions
 from pyworkflow.context import token_digest
@@ -26,7 +28,7 @@ from pyworkflow.errors import (
     RunNotFound,
     RunTerminated,
 )
-from pyworkflow.failures import rebuild
+from pyworkflow.failures import rebuild, record_of
 from pyworkflow.heartbeat import Heartbeat
 from pyworkflow.ids import new_run_id, new_seed
 from pyworkflow.model import (
@@ -251,6 +253,37 @@ class StoredRuntime(DurableRuntime):
         jobs = [Job(run.id, RUN_OP, self.clock.now(), run.workflow)] if run.status is Status.RUNNING else []
         await (await self.storage()).append(run.id, facts, jobs, also=also)
         self.look(run.id)
+
+    # -- moving runs -----------------------------------------------------------------------
+
+    async def adopt(self, run: Run, events: Sequence[Event]) -> None:
+        """Add a run that was exported elsewhere; one that was under way goes on here.
+
+        Raises:
+            RunExists: There is a run with its id, or its idempotency key, already.
+        """
+        running, now = run.status is Status.RUNNING, self.clock.now()
+        jobs = [Job(run.id, RUN_OP, now, run.workflow)] if running else []
+        asked = [] if run.status.is_final else open_hooks(effective(events))
+        hooks = [hook_of(run.id, command) for command in asked]
+        existing = await (await self.storage()).create(evolve(run, length=len(events)), events, jobs, hooks)
+        if existing is not None:
+            msg = f"there is a run {existing.id!r} here already ({existing.status.value})"
+            raise RunExists(msg)
+        self.wake_at(now)
+
+    async def leave(self, run: Run) -> None:
+        """Block a run that was exported, so that it does not go on here; `retry` takes it back.
+
+        Raises:
+            Conflict: It went on since; export it again.
+            RunEnded: It is not under way.
+        """
+        if run.status is not Status.RUNNING:
+            raise _ended(run)
+        why = RunBlocked("it was exported to go on elsewhere; retry it only if it does not")
+        event = BlockedEvent(self.clock.now(), record_of(why))
+        await (await self.storage()).append(run.id, [event], expected=run.length, status=Status.BLOCKED)
 
     # -- hooks -----------------------------------------------------------------------------
 

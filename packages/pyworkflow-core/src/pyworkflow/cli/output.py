@@ -38,12 +38,15 @@ EXIT_OF = {
     Status.BLOCKED: Exit.BLOCKED,
     Status.CANCELLED: Exit.CANCELLED,
     Status.TERMINATED: Exit.CANCELLED,
+    Status.CONTINUED: Exit.OK,
 }
 
 STYLES = {
     "running": "cyan",
     "retrying": "cyan",
     "sleeping": "blue",
+    "waiting": "blue",
+    "continued": "green",
     "blocked": "magenta",
     "stopped": "magenta",
     "completed": "green",

@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import evolve
+
 from pyworkflow.cli.timeline import Attempt, Row, Timeline
 from pyworkflow.cli.wording import type_name
-from pyworkflow.model import ErrorRecord, Event, Page, Run, RunBlocked, RunCompleted, RunFailed
+from pyworkflow.model import ErrorRecord, Event, Page, Run, RunBlocked, RunCompleted, RunFailed, RunStarted
 from pyworkflow.wire import dumps
 
 
@@ -22,6 +24,7 @@ def of_run(run: Run) -> dict[str, Any]:
         "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
         "events": run.length,
         "idempotency_key": run.idempotency_key,
+        "parent": run.parent,
     }
 
 
@@ -46,12 +49,16 @@ def of_timeline(run: Run, line: Timeline) -> dict[str, Any]:
 
 def of_history(run: Run, events: Sequence[Event]) -> dict[str, Any]:
     """Return a run with its events, in the form in which they are stored."""
-    return {"run": of_run(run), **json.loads(dumps(events))}
+    return {"run": of_run(run), **json.loads(dumps([_without_secret(event) for event in events]))}
+
+
+def _without_secret(event: Event) -> Event:
+    return evolve(event, seed="") if isinstance(event, RunStarted) else event  # tokens of hooks derive from it
 
 
 def of_event(number: int, event: Event) -> dict[str, Any]:
     """Return one event, in the form in which it is stored, with its number."""
-    return {"number": number, **json.loads(dumps([event]))["events"][0]}
+    return {"number": number, **json.loads(dumps([_without_secret(event)]))["events"][0]}
 
 
 def _operation(row: Row) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from click.shell_completion import get_completion_class
 import pyworkflow
 from pyworkflow.cli.check import check
 from pyworkflow.cli.group import RootCommands
+from pyworkflow.cli.hooks import hooks
 from pyworkflow.cli.plugins import plugins
+from pyworkflow.cli.portable import replay
 from pyworkflow.cli.run import run
 from pyworkflow.cli.runs import runs
 from pyworkflow.cli.session import Session
@@ -60,5 +62,5 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "pyworkflow", "_PYWORKFLOW_COMPLETE").source())
 
 
-for command in (run, worker, runs, check, plugins):
+for command in (run, worker, runs, hooks, check, replay, plugins):
     cli.add_command(command)

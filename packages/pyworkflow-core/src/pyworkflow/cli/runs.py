@@ -11,20 +11,19 @@ from typing import Any
 import click
 
 from pyworkflow.cli import reports, wording
+from pyworkflow.cli.finding import find_history, tell
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
+from pyworkflow.cli.portable import export, import_
 from pyworkflow.cli.session import Session
 from pyworkflow.cli.timeline import timeline
 from pyworkflow.durations import delta
-from pyworkflow.errors import ConfigError, RunNotFound
+from pyworkflow.errors import ConfigError
 from pyworkflow.model import FINAL, Event, Run, RunQuery, Status
 from pyworkflow.ports import DurableRuntime
 
 _LOOKS = 0.25
 """Seconds between two looks at a run that is followed."""
-
-_ABBREVIATED = 1000
-"""Among so many of the newest runs an abbreviated id is looked for."""
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _status = click.Choice([status.value for status in Status])
@@ -88,7 +87,7 @@ def show(session: Session, run_id: str, follow: bool, as_json: bool) -> None:  #
         if run.status in EXIT_OF:
             click.get_current_context().exit(EXIT_OF[run.status])
         return
-    run, events = session.ask(lambda runtime: _history(runtime, run_id))
+    run, events = session.ask(lambda runtime: find_history(runtime, run_id))
     now = datetime.now(UTC)
     if as_json:
         print_json(reports.of_timeline(run, timeline(events, now)))
@@ -102,7 +101,7 @@ async def _follow(runtime: DurableRuntime, run_id: str) -> Run:
     from rich.live import Live
 
     out = console()
-    run, events = await _history(runtime, run_id)
+    run, events = await find_history(runtime, run_id)
     with Live(console=out, auto_refresh=False, transient=not out.is_terminal) as live:
         while True:
             lines = _drawn(run, events, datetime.now(UTC), out)
@@ -133,7 +132,7 @@ def _speaks_unicode() -> bool:
 @pass_session
 def history(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
     """Print the events of a run, numbered."""
-    run, events = session.ask(lambda runtime: _history(runtime, run_id))
+    run, events = session.ask(lambda runtime: find_history(runtime, run_id))
     if as_json:
         print_json(reports.of_history(run, events))
         return
@@ -149,11 +148,13 @@ def history(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT0
 @runs.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--reason", default="", help="Why; it is kept in the history.")
+@click.option("--grace", metavar="TIME", help="Terminate it if it has not ended after that time.")
 @global_options
 @pass_session
-def cancel(session: Session, run_id: str, reason: str) -> None:
+def cancel(session: Session, run_id: str, reason: str, grace: str | None) -> None:
     """Ask a run to stop: its workflow sees CancelledError, and may clean up."""
-    found = session.ask(lambda runtime: _tell(runtime, run_id, "cancel", reason))
+    limit = None if grace is None else delta(grace, name="--grace")
+    found = session.ask(lambda runtime: tell(runtime, run_id, "cancel", reason, limit))
     say(f"run {found} is asked to stop; a worker that has it, or the next one, sees to it")
 
 
@@ -164,7 +165,7 @@ def cancel(session: Session, run_id: str, reason: str) -> None:
 @pass_session
 def terminate(session: Session, run_id: str, reason: str) -> None:
     """End a run now: no code of it runs any more, no clean-up either."""
-    say(f"run {session.ask(lambda runtime: _tell(runtime, run_id, 'terminate', reason))} is terminated")
+    say(f"run {session.ask(lambda runtime: tell(runtime, run_id, 'terminate', reason))} is terminated")
 
 
 @runs.command()
@@ -173,7 +174,7 @@ def terminate(session: Session, run_id: str, reason: str) -> None:
 @pass_session
 def retry(session: Session, run_id: str) -> None:
     """Let a blocked run go on, or a failed one do once more what failed."""
-    say(f"run {session.ask(lambda runtime: _tell(runtime, run_id, 'retry'))} goes on as soon as a worker takes it")
+    say(f"run {session.ask(lambda runtime: tell(runtime, run_id, 'retry'))} goes on as soon as a worker takes it")
 
 
 @runs.command()
@@ -207,33 +208,5 @@ def _time(text: str) -> datetime:
     return when.astimezone(UTC)
 
 
-# -- finding ---------------------------------------------------------------------------
-
-
-async def _tell(runtime: DurableRuntime, text: str, what: str, *args: str) -> str:
-    run_id = await _find(runtime, text)
-    await getattr(runtime, what)(run_id, *args)
-    return run_id
-
-
-async def _history(runtime: DurableRuntime, text: str) -> tuple[Run, list[Event]]:
-    try:
-        return await runtime.history(text)
-    except RunNotFound:
-        return await runtime.history(await _find(runtime, text))
-
-
-async def _find(runtime: DurableRuntime, text: str) -> str:
-    """Return the id of the run that *text* is the id of, or an abbreviation."""
-    try:
-        return (await runtime.run(text)).id
-    except RunNotFound as error:
-        newest = (await runtime.runs(RunQuery(limit=_ABBREVIATED))).runs
-        found = [run.id for run in newest if text and run.id.startswith(text)]
-        if not found:
-            raise RunNotFound(f"{error}; see: pyworkflow runs list") from None
-        if len(found) > 1:
-            shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")  # noqa: PLR2004 -- a line's worth
-            msg = f"{text!r} may be any of {len(found)} runs: {shown}"
-            raise ConfigError(msg) from None
-        return found[0]
+runs.add_command(export)
+runs.add_command(import_)

@@ -19,11 +19,14 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
+    OpenHook,
+    Received,
     Requested,
     Retrying,
     RunBlocked,
     RunCancelled,
     RunCompleted,
+    RunContinued,
     RunFailed,
     RunRetried,
     RunStarted,
@@ -32,6 +35,8 @@ from pyworkflow.model import (
     Status,
 )
 from pyworkflow.plain import Plain
+
+Ending = RunCompleted | RunFailed | RunCancelled | RunTerminated | RunContinued | RunBlocked
 
 
 class State(Enum):
@@ -42,6 +47,7 @@ class State(Enum):
     RUNNING = "running"
     RETRYING = "retrying"
     SLEEPING = "sleeping"
+    WAITING = "waiting"
     STOPPED = "stopped"
     ABANDONED = "abandoned"
 
@@ -99,8 +105,8 @@ class Row:
 
     Attributes:
         end: When it was answered; None: it was not.
-        until: When a timer fires, or when the next attempt of a step begins.
-        value: The result of a step.
+        until: When a timer fires, a hook expires, or the next attempt of a step begins.
+        value: The result of a step or a child, or the last payload of a hook.
     """
 
     op: int
@@ -140,7 +146,7 @@ class Timeline:
     rows: tuple[Row, ...] = ()
     marks: tuple[Mark, ...] = ()
     recoveries: int = 0
-    outcome: RunCompleted | RunFailed | RunCancelled | RunTerminated | RunBlocked | None = None
+    outcome: Ending | None = None
 
 
 def timeline(events: Sequence[Event], now: datetime) -> Timeline:
@@ -156,6 +162,7 @@ _ENDS: dict[type, Status] = {
     RunFailed: Status.FAILED,
     RunCancelled: Status.CANCELLED,
     RunTerminated: Status.TERMINATED,
+    RunContinued: Status.CONTINUED,
     RunBlocked: Status.BLOCKED,
 }
 
@@ -185,7 +192,7 @@ class _Operation:
     at: datetime
     asked: int
     tries: list[_Try] = field(factory=list)
-    answer: Completed | Failed | Fired | None = None
+    answer: Completed | Failed | Fired | Received | None = None
     answered: int = 0
 
 
@@ -197,7 +204,7 @@ class _Telling:
     operations: dict[int, _Operation] = field(factory=dict)
     marks: list[Mark] = field(factory=list)
     losses: set[datetime] = field(factory=set)
-    outcome: RunCompleted | RunFailed | RunCancelled | RunTerminated | RunBlocked | None = None
+    outcome: Ending | None = None
 
     def hear(self, number: int, event: Event) -> None:
         match event:
@@ -206,13 +213,13 @@ class _Telling:
             case Requested(at=at, command=command):
                 tries = [_Try(1, at, number)] if isinstance(command, CallStep) else []
                 self.operations[command.op] = _Operation(command, at, number, tries)
-            case Completed(op=op) | Failed(op=op) | Fired(op=op):
+            case Completed(op=op) | Failed(op=op) | Fired(op=op) | Received(op=op):
                 self._answer(number, op, event)
             case Retrying(op=op) | Attempted(op=op):
                 self._again(number, op, event)
             case CancelRequested(at=at, reason=reason):
                 self.marks.append(Mark(at, f"cancellation asked for{': ' + reason if reason else ''}"))
-            case RunCompleted() | RunFailed() | RunCancelled() | RunTerminated() | RunBlocked():
+            case RunCompleted() | RunFailed() | RunCancelled() | RunTerminated() | RunContinued() | RunBlocked():
                 self.outcome = event
                 for operation in self._open():
                     if operation.tries and operation.tries[-1].end is None:
@@ -223,10 +230,10 @@ class _Telling:
     def _open(self) -> Iterator[_Operation]:
         return (operation for operation in self.operations.values() if operation.answer is None)
 
-    def _answer(self, number: int, op: int, event: Completed | Failed | Fired) -> None:
+    def _answer(self, number: int, op: int, event: Completed | Failed | Fired | Received) -> None:
         operation = self.operations.get(op)
-        if operation is None or operation.answer is not None:
-            return  # the first answer counts
+        if operation is None or (operation.answer is not None and not isinstance(event, Received)):
+            return  # the first answer counts, but for a hook that takes many
         operation.answer, operation.answered = event, number
         if operation.tries:
             error = event.error if isinstance(event, Failed) else None
@@ -290,7 +297,7 @@ def _row(op: int, operation: _Operation, status: Status, end: datetime) -> Row:
     command, answer = operation.command, operation.answer
     until = None
     tries = list(operation.tries)
-    if isinstance(command, StartTimer):
+    if isinstance(command, StartTimer | OpenHook):
         until = command.fires_at(operation.at)
     elif answer is None and len(tries) > 1 and tries[-1].start > end:
         until = tries.pop().start  # it has not begun
@@ -307,13 +314,15 @@ def _row(op: int, operation: _Operation, status: Status, end: datetime) -> Row:
         until=until,
         attempts=tuple(Attempt(t.number, t.start, t.end, t.outcome, t.error, t.due) for t in tries),
         segments=tuple(_segments(operation.at, tries, last)),
-        value=answer.value if isinstance(answer, Completed) else None,
+        value=answer.value if isinstance(answer, Completed | Received) else None,
     )
 
 
-def _state(operation: _Operation, status: Status, *, waiting: bool) -> State:
+def _state(operation: _Operation, status: Status, *, waiting: bool) -> State:  # noqa: PLR0911 -- one for each state
     match operation.answer:
-        case Completed() | Fired():
+        case Fired() if isinstance(operation.command, OpenHook):
+            return State.FAILED
+        case Completed() | Fired() | Received():
             return State.DONE
         case Failed():
             return State.FAILED
@@ -321,6 +330,8 @@ def _state(operation: _Operation, status: Status, *, waiting: bool) -> State:
         return State.ABANDONED
     if isinstance(operation.command, StartTimer):
         return State.SLEEPING
+    if isinstance(operation.command, OpenHook):
+        return State.WAITING
     if waiting:
         return State.RETRYING
     return State.STOPPED if status is Status.BLOCKED else State.RUNNING
