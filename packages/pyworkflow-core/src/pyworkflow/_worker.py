@@ -180,6 +180,29 @@ class Worker:
                 earliest = wake
         return earliest
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way here."""
+        return not self._tasks
+
+    @property
+    def only_waits_for_steps(self) -> bool:
+        """Whether nothing is under way here but steps."""
+        steps = {task for execution in self.executions.values() for task in execution.running.values()}
+        return self._tasks <= steps and not any(execution.busy for execution in self.executions.values())
+
+    async def vanish(self) -> None:
+        """Stop at once and write nothing more, as a killed process does; for tests."""
+        self.draining = True
+        for execution in self.executions.values():
+            execution.gone = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for execution in list(self.executions.values()):
+            self._drop(execution)
+
     async def drain(self, grace: float) -> None:
         """Begin no more steps; wait up to *grace* seconds for those that run, then cancel them."""
         self.draining = True

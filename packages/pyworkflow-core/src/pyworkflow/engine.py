@@ -372,6 +372,25 @@ class StoredRuntime(DurableRuntime):
             await asyncio.gather(sweeper, return_exceptions=True)
         self._stop_heartbeat()
 
+    @property
+    def worker_here(self) -> Worker | None:
+        """The worker of this process, if there is one."""
+        return self._worker
+
+    async def vanish(self) -> str | None:
+        """Leave as a killed process does: nothing is written or handed back; return the worker's name. For tests."""
+        worker, sweeper, self._worker, self._sweeper = self._worker, self._sweeper, None, None
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            heartbeat.stop(hand_back=False)
+        if sweeper is not None:
+            sweeper.cancel()
+            await asyncio.gather(sweeper, return_exceptions=True)
+        if worker is None:
+            return None
+        await worker.vanish()
+        return worker.name
+
     def wake_at(self, when: datetime) -> None:
         """Look for work at *when*, if not before."""
         if self._next is None or when < self._next:

@@ -228,6 +228,11 @@ class MemoryStorage(Storage):
                 self._forget(key)
         return woken
 
+    def lose(self, worker: str, now: datetime) -> None:
+        """Let the lease of *worker* lapse now, as if it had been killed long ago; for tests."""
+        with self._guard:
+            self._release(worker, now, lapsed=True)
+
     async def due(self) -> datetime | None:
         """Return when `claim` may next find a job; see `Storage.due`."""
         times = [job.due for job in self._jobs.values() if job.worker is None and job.due is not None]
