@@ -181,6 +181,6 @@ async def test_histories_are_replayed_as_tests(workflow_env: WorkflowEnvironment
     assert_replays(order_flow, tmp_path)
     with pytest.raises(AssertionError, match=r"o-1\.json does not replay"):
         assert_replays(approval, tmp_path)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(AssertionError, match="no histories"):
-        (tmp_path / "empty").mkdir()
         assert_replays(order_flow, tmp_path / "empty")

@@ -21,9 +21,9 @@ def assert_replays(workflow: Workflow[..., Any], *histories: str | Path) -> None
     Raises:
         AssertionError: A run could not go on with this code; or there is no history at all.
     """
-    files = [
-        file for place in map(Path, histories) for file in (sorted(place.glob("*.json")) if place.is_dir() else [place])
-    ]
+    files: list[Path] = []
+    for place in map(Path, histories):
+        files += sorted(place.glob("*.json")) if place.is_dir() else [place]
     if not files:
         msg = f"there are no histories in {', '.join(map(str, histories))}"
         raise AssertionError(msg)
