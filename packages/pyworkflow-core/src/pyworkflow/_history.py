@@ -11,6 +11,7 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
+    HandedOut,
     OpenHook,
     Received,
     Requested,
@@ -63,7 +64,8 @@ def open_children(history: Sequence[Event]) -> list[StartChild]:
 
 
 def _after_retry(kept: list[tuple[int, Event]], cut: int) -> list[tuple[int, Event]]:
-    kept = [(number, event) for number, event in kept if not isinstance(event, RunFailed | RunBlocked)]
+    # What was handed out lost its jobs when the run stopped, and is the run's own again.
+    kept = [(number, event) for number, event in kept if not isinstance(event, RunFailed | RunBlocked | HandedOut)]
     if not cut:
         return kept
     again = next((event.op for number, event in kept if number == cut and isinstance(event, Failed)), None)

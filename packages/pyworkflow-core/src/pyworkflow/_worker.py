@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import define, evolve, field, frozen
 
 from pyworkflow._history import effective
-from pyworkflow.attempts import attempt, next_delay
-from pyworkflow.context import StepContext
+from pyworkflow.carrier import Carrier
+from pyworkflow.clock import pauses
 from pyworkflow.effects import to_child
 from pyworkflow.errors import (
     Conflict,
@@ -32,6 +30,7 @@ from pyworkflow.errors import (
 )
 from pyworkflow.execution import MAX_RECOVERIES, Decision, Execution, decide, facts_after_loss, facts_on_time
 from pyworkflow.failures import record_of
+from pyworkflow.handout import hand_out
 from pyworkflow.ids import child_id, new_seed
 from pyworkflow.machine import MAX_EVENTS, Machine
 from pyworkflow.model import (
@@ -54,6 +53,7 @@ from pyworkflow.model import (
 )
 from pyworkflow.model import RunBlocked as BlockedEvent
 from pyworkflow.operations import Pending
+from pyworkflow.stepjobs import LAST, StepJobs
 
 if TYPE_CHECKING:
     from pyworkflow.clock import Clock
@@ -70,9 +70,6 @@ T = TypeVar("T")
 WARN_EVENTS = 10_000
 """A run whose history gets so long is warned of, once."""
 
-LAST = 1 << 62
-"""More events than any history has: loading after it gives the run alone."""
-
 
 @frozen
 class WorkerOptions:
@@ -84,6 +81,8 @@ class WorkerOptions:
         batch: How many jobs it takes at a time.
         threads: How many sync steps it carries out at once.
         kept: How many parked workflows stay in memory, so that going on needs no replay.
+        capacity: How many steps it carries out at once before it hands out what is more; None: any number.
+        queues: Those it serves, the runs themselves being in queue ``""``; None: all, there are no queues here.
         replay: Rebuild the workflow from its history before each decision; slow, and shows that replay is right.
     """
 
@@ -93,6 +92,13 @@ class WorkerOptions:
     threads: int = 32
     kept: int = 1000
     replay: bool = False
+    capacity: int | None = None
+    queues: Collection[str] | None = None
+
+    @property
+    def beat(self) -> timedelta:
+        """How often it shows that it lives, and learns what others did to what it holds."""
+        return self.lease / 3 if self.capacity is None else min(self.lease / 3, self.sweep)
 
 
 @define(eq=False)
@@ -107,6 +113,8 @@ class Worker:
         settle: Called with a run's id and, if it ended here, the event that ended it.
         policy: Returns the retry policy and the number of retries of a step.
         observe: Called with events that are now part of a history.
+        wake_at: Called with a time at which to look for work.
+        notify: Called with jobs that became due for others.
     """
 
     name: str
@@ -118,11 +126,45 @@ class Worker:
     policy: Callable[[Step[..., Any]], tuple[RetryPolicy, int]]
     observe: Callable[[Run, Sequence[Event]], None] | None = None
     wake_at: Callable[[datetime], None] = lambda _: None
+    notify: Callable[[Sequence[Job]], Coroutine[Any, Any, None]] | None = None
     draining: bool = False
     executions: dict[str, Execution] = field(factory=dict, init=False)
     _kept: OrderedDict[str, tuple[Machine, int]] = field(factory=OrderedDict, init=False)
-    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
+    _carrier: Carrier = field(init=False)
+    _jobs: StepJobs = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._carrier = Carrier(self.registry, self.clock, self.policy, self.options.threads)
+        self._jobs = StepJobs(
+            self.storage, self._carrier, self.clock, freed=self._freed, woke=self._woke, observe=self.observe
+        )
+
+    # -- how much there is room for ----------------------------------------------------
+
+    def room(self, inside: Execution | None = None) -> int | None:
+        """Return how many steps more can be begun, by the run *inside* or a new one; None: any number."""
+        if self.options.capacity is None:
+            return None
+        held = [len(execution.running) + execution.starting for execution in self.executions.values()]
+        used = len(self._jobs) + sum(max(1, steps) for steps in held)
+        if inside is not None:
+            used -= max(1, len(inside.running) + inside.starting) - len(inside.running)
+        return max(0, self.options.capacity - used)
+
+    def _freed(self) -> None:
+        if self.options.capacity is not None and not self.draining:
+            self.wake_at(self.clock.now())
+
+    def _woke(self, job: Job) -> None:
+        if job.run_id in self.executions:
+            self.woken(job.run_id)
+        elif self.draining or (self.options.queues is not None and "" not in self.options.queues):
+            self._tell_others([job])  # else it is ours to take next
+
+    def _tell_others(self, jobs: Sequence[Job]) -> None:
+        if jobs and self.notify is not None:
+            self._spawn(self.notify(jobs))
 
     # -- taking runs -----------------------------------------------------------------
 
@@ -131,11 +173,12 @@ class Worker:
         lease = Job(run.id, RUN_OP, None, workflow.name, worker=self.name, epoch=1)
         execution = Execution(run.id, workflow, Machine(workflow.body, run.id), lease)
         now = started.at
-        decision = decide(execution, [started], now)
+        decision = self._share(execution, decide(execution, [started], now), now)
         status = decision.status or Status.RUNNING
         ended = now if status.is_final else None
         run = evolve(run, status=status, length=len(decision.events), ended_at=ended)
-        jobs: Sequence[Job] = () if decision.status else (_free(lease, decision.wake) if decision.parked else lease,)
+        own = _free(lease, decision.wake) if decision.parked else lease
+        jobs: Sequence[Job] = () if decision.status else (own, *decision.jobs)
         existing: Run | None = run
         hooks = () if decision.also is None or decision.status else decision.also.hooks
         try:
@@ -149,23 +192,36 @@ class Worker:
             return existing
         self.executions[run.id] = execution
         self._dispatch(execution, self._written(execution, decision, len(decision.events)))
+        execution.starting = 0
         return None
 
     async def _create(self, run: Run, started: RunStarted) -> Run | None:
         """Create *run* for whoever takes it up; return the run that has its id or key already, if there is one."""
         new = evolve(run, status=Status.RUNNING, length=1, ended_at=None)
-        existing = await self.storage.create(new, [started], [Job(run.id, RUN_OP, started.at, run.workflow)])
+        job = Job(run.id, RUN_OP, started.at, run.workflow)
+        existing = await self.storage.create(new, [started], [job])
         self.wake_at(started.at)
+        self._tell_others([job])
         return existing
 
     def take(self, job: Job) -> None:
-        """Go on with the run of a claimed *job*."""
-        self._spawn(self._resume(job))
+        """Go on with the run of a claimed *job*, or carry out the step that it is."""
+        if job.op != RUN_OP:
+            self._jobs.take(job)
+            return
+        if job.run_id in self.executions:  # our own lease had lapsed and nobody else came
+            self._drop(self.executions[job.run_id])
+        workflow = self.registry.workflows[job.workflow]
+        execution = Execution(job.run_id, workflow, Machine(workflow.body, job.run_id), job, job.length, busy=True)
+        self.executions[job.run_id] = execution
+        self._spawn(self._resume(execution))
 
-    def woken(self, run_id: str) -> None:
-        """Have a look at what others wrote into the history of a run, if it is held here."""
+    def woken(self, run_id: str, op: int = RUN_OP) -> None:
+        """Have a look at what others wrote into the history of a run, or stop a step that they dropped."""
         execution = self.executions.get(run_id)
-        if execution is not None:
+        if op != RUN_OP:
+            self._jobs.drop((run_id, op))
+        elif execution is not None:
             execution.stale = True
             self._spawn(self._continue(execution, []))
 
@@ -207,6 +263,7 @@ class Worker:
         """Begin no more steps; wait up to *grace* seconds for those that run, then cancel them."""
         self.draining = True
         running = {task for execution in self.executions.values() for task in execution.running.values()}
+        running |= self._jobs.tasks
         if running and grace > 0:
             await asyncio.wait(running | self._tasks, timeout=grace)
         left = [task for task in running | self._tasks if not task.done()]
@@ -218,16 +275,14 @@ class Worker:
         for machine, _ in self._kept.values():
             machine.close()
         self._kept.clear()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._carrier.close()
 
-    async def _resume(self, job: Job) -> None:
-        now = self.clock.now()
-        workflow = self.registry.workflows[job.workflow]
-        execution = Execution(job.run_id, workflow, Machine(workflow.body, job.run_id), job, job.length)
-        if job.run_id in self.executions:  # our own lease had lapsed and nobody else came
-            self._drop(self.executions[job.run_id])
-        self.executions[job.run_id] = execution
+    async def look(self) -> None:
+        """Let go of steps whose run has ended meanwhile; storages do not tell of that."""
+        await self._jobs.look(self.clock.now(), self.options.sweep)
+
+    async def _resume(self, execution: Execution) -> None:
+        job, now = execution.lease, self.clock.now()
         try:
             _check_recoveries(job)
             kept = self._kept.pop(job.run_id, None)
@@ -242,6 +297,9 @@ class Worker:
             return
         except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
             await self._give_up(execution, error)
+            return
+        execution.busy = False
+        if execution.gone:
             return
         facts = facts_on_time(execution.machine, now)
         if job.lapsed:
@@ -293,12 +351,13 @@ class Worker:
             while True:
                 if self.options.replay:
                     await self._rebuild(execution)
-                elif execution.stale:
+                elif execution.stale or execution.machine.away:  # likely there is something: saves a conflict
                     await self._catch_up(execution)
                     all_steps = True
                 facts, execution.inbox = execution.inbox, []
                 try:
-                    decision = decide(execution, facts, self.clock.now(), all_steps=all_steps)
+                    now = self.clock.now()
+                    decision = self._share(execution, decide(execution, facts, now, all_steps=all_steps), now)
                     if decision.status is Status.CONTINUED:
                         await self._continue_as(execution, decision.events[-1])
                     length = await self._write(execution, decision)
@@ -321,14 +380,23 @@ class Worker:
         except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
             await self._give_up(execution, error)
         finally:
-            execution.busy = False
+            execution.busy, execution.starting = False, 0
         return None
+
+    def _share(self, execution: Execution, decision: Decision, now: datetime) -> Decision:
+        options = self.options
+        if options.capacity is None and options.queues is None:
+            return decision
+        room = self.room(execution)
+        shared = hand_out(execution, decision, self.registry.steps, now, queues=options.queues, room=room)
+        execution.starting = len(shared.todo)
+        return shared
 
     async def _write(self, execution: Execution, decision: Decision) -> int:
         if not decision.events and not decision.parked:
             return execution.length
-        jobs = [_free(execution.lease, decision.wake)] if decision.parked else []
-        pauses, also = _pauses(), decision.also
+        jobs = [*decision.jobs, *([_free(execution.lease, decision.wake)] if decision.parked else ())]
+        waits, also = pauses(), decision.also
         while True:
             now = self.clock.now()
             try:
@@ -348,14 +416,15 @@ class Worker:
                 refused = [hook for hook in also.hooks if hook.token == taken.token]
                 also = evolve(also, hooks=[hook for hook in also.hooks if hook.token != taken.token])
                 execution.inbox += [Failed(now, hook.op, record_of(taken, retryable=False)) for hook in refused]
-                jobs = []  # there is news for the workflow, so it is not parked
+                jobs = [*decision.jobs]  # there is news for the workflow, so it is not parked
             except StorageError as error:  # what was done is not thrown away because the disk is full
                 logger.warning("run %s cannot be written, trying again: %s", execution.run_id, error)
-                await asyncio.sleep(next(pauses))
+                await asyncio.sleep(next(waits))
 
     def _written(self, execution: Execution, decision: Decision, length: int) -> Sequence[Pending]:
         """Do what a decision entails once it is durable; return the steps to carry out."""
         execution.length = length
+        self._tell_others(decision.jobs)
         for pending in decision.abandoned:
             if (task := execution.running.pop(pending.op, None)) is not None:
                 task.cancel()
@@ -386,6 +455,7 @@ class Worker:
         self.wake_at(self.clock.now())
         for message in messages:
             self.woken(message.run_id)
+        self._tell_others([Job(message.run_id) for message in messages if message.run_id not in self.executions])
 
     async def _forget(self, execution: Execution) -> None:
         """Delete the job of a run that has nothing to do."""
@@ -425,6 +495,7 @@ class Worker:
         if self.executions.get(execution.run_id) is execution:
             del self.executions[execution.run_id]
         self.settle(execution.run_id, end)
+        self._freed()
 
     def _park(self, execution: Execution, wake: datetime | None) -> None:
         execution.gone = True
@@ -435,6 +506,7 @@ class Worker:
             machine.close()
         if wake is not None:
             self.wake_at(wake)
+        self._freed()
 
     # -- carrying steps out --------------------------------------------------------------
 
@@ -519,7 +591,7 @@ class Worker:
             raise RunExists(msg)
 
     async def _insist(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        pauses = _pauses()
+        waits = pauses()
         while True:
             try:
                 return await act()
@@ -527,41 +599,14 @@ class Worker:
                 raise
             except StorageError as error:
                 logger.warning("the storage failed, trying again: %s", error)
-                await asyncio.sleep(next(pauses))
+                await asyncio.sleep(next(waits))
 
     async def _attempt(self, execution: Execution, pending: Pending) -> Completed | Failed | Retrying:
-        command, op, number = pending.command, pending.op, pending.attempt
+        command = pending.command
         assert isinstance(command, CallStep)  # noqa: S101 -- tells the type checker
-        step = self.registry.steps.get(command.name)
-        if step is None:
-            msg = f"step {command.name!r} is not known in this process; import the module that declares it"
-            raise RunBlocked(msg)
-        try:
-            args, kwargs = step.signature.decode_call(command.args, command.kwargs)
-            context = StepContext(execution.run_id, step.name, number, f"{execution.run_id}/{op}")
-            value = step.signature.encode_result(await attempt(step, args, kwargs, context, self._pool(step)))
-        except asyncio.CancelledError as cancelled:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                raise
-            return self._failed(step, op, number, cancelled)
-        except Exception as error:  # noqa: BLE001 -- a step may raise anything
-            return self._failed(step, op, number, error)
-        return Completed(self.clock.now(), op, value)
-
-    def _failed(self, step: Step[..., Any], op: int, number: int, error: BaseException) -> Failed | Retrying:
-        now = self.clock.now()
-        policy, retries = self.policy(step)
-        delay = next_delay(policy, retries, number, error, now)
-        if delay is None:
-            return Failed(now, op, record_of(error, retryable=False))
-        return Retrying(now, op, number, record_of(error), now + timedelta(seconds=delay))
-
-    def _pool(self, step: Step[..., Any]) -> ThreadPoolExecutor | None:
-        if step.is_async:
-            return None
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self.options.threads, "pyworkflow-step")
-        return self._threads
+        return await self._carrier.attempt(
+            execution.run_id, pending.op, command.name, command.args, command.kwargs, pending.attempt
+        )
 
     def _spawn(self, coroutine: Any) -> None:
         self._keep(asyncio.create_task(coroutine))
@@ -569,13 +614,6 @@ class Worker:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _pauses() -> Iterator[float]:
-    pause = 0.05
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 -- jitter
-        pause = min(2 * pause, 5.0)
 
 
 def _check_recoveries(job: Job) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from pyworkflow.backends import Spec
 from pyworkflow.clock import SystemClock
 from pyworkflow.codec import Codec
 from pyworkflow.config import resolve
@@ -118,6 +119,16 @@ class App:
             self._prepare()
             self._runtimes[text] = self.plugins.make(RUNTIME, text, app=self)
         return self._runtimes[text]
+
+    def workflows_of(self, runtime: Runtime) -> list[str]:
+        """Return the names of the workflows that run on *runtime*, or on another one of its kind."""
+        default = self.settings.default_runtime
+        kinds = {Spec.parse(text).name for text, one in self._runtimes.items() if one is runtime}
+        return [
+            name
+            for name, workflow in self.registry.workflows.items()
+            if not kinds or Spec.parse(workflow.runtime or default).name in kinds
+        ]
 
     def recorded(self, runtime: str | None = None) -> DurableRuntime:
         """Return a runtime that records its runs.

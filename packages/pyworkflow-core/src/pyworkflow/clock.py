@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -37,3 +39,11 @@ async def sleep_until(until: datetime) -> None:
     """Sleep on the event loop until the wall clock shows *until*, and not less."""
     while (left := (until - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110 -- a clock tells nobody
         await asyncio.sleep(left)
+
+
+def pauses() -> Iterator[float]:
+    """Yield, in seconds, how long to wait before each new try of what failed: longer and longer, with jitter."""
+    pause = 0.05
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 -- jitter
+        pause = min(2 * pause, 5.0)

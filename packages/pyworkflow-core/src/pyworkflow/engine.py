@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from pyworkflow._history import effective, open_children, open_hooks, retry_cut
-from pyworkflow._worker import LAST, Worker, WorkerOptions
+from pyworkflow._worker import Worker, WorkerOptions
 from pyworkflow.context import token_digest
 from pyworkflow.effects import hook_of, to_child, to_parent
 from pyworkflow.errors import (
@@ -55,6 +55,7 @@ from pyworkflow.model import RunTerminated as TerminatedEvent
 from pyworkflow.payloads import NO_HOOK, fitting_payload
 from pyworkflow.plain import Plain
 from pyworkflow.ports import DurableRuntime, StartRequest
+from pyworkflow.stepjobs import LAST
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
@@ -70,6 +71,9 @@ class StoredRuntime(DurableRuntime):
     A worker is one per process and event loop. It takes jobs that are due, or whose worker is dead, looks for them
     every *sweep*, and shows that it lives by its lease.
     """
+
+    begins = True
+    """Whether a process that starts a run begins to carry it out, and needs a worker for that."""
 
     def __init__(self, app: App, options: WorkerOptions | None = None) -> None:
         self.app = app
@@ -94,14 +98,19 @@ class StoredRuntime(DurableRuntime):
     # -- for those who start and watch runs ---------------------------------------------
 
     async def start(self, request: StartRequest) -> str:
-        """Create the run, held by the worker of this process, which begins at once."""
+        """Create the run; the worker of this process begins at once, unless that is left to others."""
         workflow, now = request.workflow, self.clock.now()
         run = Run(request.run_id or new_run_id(), workflow.name, now, idempotency_key=request.idempotency_key)
         started = RunStarted(
             now, workflow.name, request.args, request.kwargs, new_seed(), fingerprint=workflow.fingerprint
         )
-        worker = await self.ensure_worker()
-        existing = await worker.begin(run, started, workflow)
+        if self.begins:
+            existing = await (await self.ensure_worker()).begin(run, started, workflow)
+        else:
+            job = Job(run.id, RUN_OP, now, workflow.name)
+            existing = await (await self.storage()).create(evolve(run, length=1), [started], [job])
+            if existing is None:
+                await self.notify([job])
         if existing is None:
             return run.id
         if existing.workflow != workflow.name:
@@ -206,6 +215,8 @@ class StoredRuntime(DurableRuntime):
         await storage.append(run.id, [end], status=Status.TERMINATED, now=now, also=Effects(tell=tell))
         for told in [run.id, *(message.run_id for message in tell)]:
             self.look(told)
+        if tell:
+            await self.notify([Job(message.run_id) for message in tell])
 
     async def retry(self, run_id: str) -> None:
         """Let a blocked run go on, or a failed one do once more what failed.
@@ -235,7 +246,7 @@ class StoredRuntime(DurableRuntime):
             )
         except Conflict:
             return  # somebody else did
-        self.wake_at(now)
+        await self.notify(jobs)
 
     async def tell(self, run_id: str, facts: Sequence[Event]) -> None:
         """Add facts from outside to a run's history, and have it look at them.
@@ -253,6 +264,8 @@ class StoredRuntime(DurableRuntime):
         jobs = [Job(run.id, RUN_OP, self.clock.now(), run.workflow)] if run.status is Status.RUNNING else []
         await (await self.storage()).append(run.id, facts, jobs, also=also)
         self.look(run.id)
+        if jobs:
+            await self.notify(jobs)
 
     # -- moving runs -----------------------------------------------------------------------
 
@@ -317,6 +330,13 @@ class StoredRuntime(DurableRuntime):
             self._worker.woken(run_id)
             self.wake_at(self.clock.now())
 
+    async def notify(self, jobs: Sequence[Job]) -> None:  # noqa: ARG002 -- for runtimes that send them on
+        """Have somebody look for *jobs*, which became due just now.
+
+        A hint: the jobs are in the storage, and every worker's sweep finds them if it is lost. Must not raise.
+        """
+        self.wake_at(self.clock.now())
+
     # -- the worker of this process --------------------------------------------------------
 
     async def work(self) -> None:
@@ -349,13 +369,14 @@ class StoredRuntime(DurableRuntime):
             policy=self.app.retry_policy,
             observe=self.app.observer(),
             wake_at=self.wake_at,
+            notify=self.notify,
         )
         lease = self.options.lease
         storage.renew(name, self.clock.now(), lease)
         self._heartbeat = Heartbeat(
             lambda: self._beat(storage, name, loop),
             lambda: storage.renew(name, self.clock.now(), timedelta(0)),
-            lease.total_seconds() / 3,
+            self.options.beat.total_seconds(),
         )
         self._heartbeat.start()
         self._sweeper = loop.create_task(self._sweep(storage, worker))
@@ -420,15 +441,24 @@ class StoredRuntime(DurableRuntime):
                 self._worker = None
 
     async def _look_for_work(self, storage: Storage, worker: Worker) -> datetime | None:
-        options, workflows = self.options, self.app.registry.workflows
+        options, workflows = self.options, self.app.workflows_of(self)
+        queues = ("",) if options.queues is None else options.queues
+        free = None
         while not worker.draining:
-            now = self.clock.now()
-            jobs = await storage.claim(worker.name, now, options.lease, options.batch, workflows=list(workflows))
+            now, room = self.clock.now(), worker.room()
+            limit = options.batch if room is None else min(room, options.batch)
+            if not limit:
+                break
+            jobs = await storage.claim(worker.name, now, options.lease, limit, workflows=workflows, queues=queues)
             for job in jobs:
                 worker.take(job)
-            if len(jobs) < options.batch:
+            if len(jobs) < limit:
+                free = await storage.due()
+                if free is not None and free <= now:
+                    free = None  # it is not for us
                 break
-        held, free = worker.tick(self.clock.now()), await storage.due()
+        await worker.look()
+        held = worker.tick(self.clock.now())
         return held if free is None else free if held is None else min(held, free)
 
     def _beat(self, storage: Storage, name: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -438,8 +468,8 @@ class StoredRuntime(DurableRuntime):
 
     def _woken(self, keys: Sequence[tuple[str, int]]) -> None:
         for run_id, op in keys:
-            if self._worker is not None and op == RUN_OP:
-                self._worker.woken(run_id)
+            if self._worker is not None:
+                self._worker.woken(run_id, op)
 
     def _stop_heartbeat(self) -> None:
         heartbeat, self._heartbeat = self._heartbeat, None

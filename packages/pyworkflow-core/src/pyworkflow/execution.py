@@ -72,6 +72,7 @@ class Execution:
         length: How long the history is that the machine has seen.
         inbox: Facts that are not written yet.
         running: The tasks that carry steps out, by operation.
+        starting: How many more it will carry out once that is written.
         busy: Somebody is writing; what comes meanwhile goes to the inbox.
         stale: The history has grown from outside.
         gone: The run is not ours any more.
@@ -84,6 +85,7 @@ class Execution:
     length: int = 0
     inbox: list[Event] = field(factory=list)
     running: dict[int, asyncio.Task[None]] = field(factory=dict)
+    starting: int = 0
     busy: bool = False
     stale: bool = False
     gone: bool = False
@@ -99,6 +101,8 @@ class Decision:
         abandoned: Operations that nobody waits for any more.
         status: The new status of the run, if it changes.
         parked: Nothing is left to do now; give the run back until *wake*, or until somebody wakes it.
+        also: What to write beside the run's own history.
+        jobs: Jobs to write, for steps that others carry out.
     """
 
     events: Sequence[Event]
@@ -108,6 +112,7 @@ class Decision:
     parked: bool = False
     wake: datetime | None = None
     also: Effects | None = None
+    jobs: Sequence[Job] = ()
 
 
 def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_steps: bool = False) -> Decision:
@@ -171,17 +176,20 @@ def facts_on_time(machine: Machine, now: datetime) -> list[Event]:
 
 def facts_after_loss(machine: Machine, steps: Mapping[str, Step[..., Any]], now: datetime) -> list[Event]:
     """Return what follows for the steps whose worker was lost: another attempt, or the end of attempts."""
-    return [_after_loss(pending, steps, now) for pending in machine.steps() if _is_due(pending, now)]
+    due = [pending for pending in machine.steps() if _is_due(pending, now)]
+    return [after_loss(step.op, step.command.name, step.attempt, steps, now) for step in due]  # type: ignore[union-attr]
 
 
-def _after_loss(pending: Pending, steps: Mapping[str, Step[..., Any]], now: datetime) -> Event:
-    name = pending.command.name  # type: ignore[union-attr]
+def after_loss(
+    op: int, name: str, attempt: int, steps: Mapping[str, Step[..., Any]], now: datetime
+) -> Attempted | Failed:
+    """Return what follows for a step whose worker was lost during *attempt*."""
     options = steps[name].options if name in steps else StepOptions()
     if options.at_most_once:
         why = "it is declared at_most_once"
-    elif pending.attempt > max(MIN_INTERRUPTIONS, options.retries or 0):
-        why = f"that was attempt {pending.attempt}"
+    elif attempt > max(MIN_INTERRUPTIONS, options.retries or 0):
+        why = f"that was attempt {attempt}"
     else:
-        return Attempted(now, pending.op, pending.attempt + 1)
+        return Attempted(now, op, attempt + 1)
     error = StepInterrupted(f"the worker was lost while it carried out step {name!r}, and it is not tried again: {why}")
-    return Failed(now, pending.op, record_of(error, retryable=False))
+    return Failed(now, op, record_of(error, retryable=False))

@@ -25,6 +25,7 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
+    HandedOut,
     OpenHook,
     Parent,
     Patched,
@@ -89,6 +90,7 @@ class Machine(Asking):
         self._asked: dict[int, Command] = {}  # numbered, not in the history
         self._timers: dict[asyncio.TimerHandle, Pending] = {}
         self._waking: dict[int, Pending] = {}  # those of the pending ones that have a time
+        self._away: set[int] = set()  # those of the pending ones that were handed out
         self._ops = 0
         self._closed = False
 
@@ -173,8 +175,15 @@ class Machine(Asking):
         return min(times if self.deadline is None else [*times, self.deadline], default=None)
 
     def steps(self) -> Iterator[Pending]:
-        """Yield the steps that are not answered."""
-        return (pending for pending in self.pending.values() if isinstance(pending.command, CallStep))
+        """Yield the steps that are not answered, and that whoever holds the run has to see to."""
+        return (
+            pending for pending in self.pending.values() if isinstance(pending.command, CallStep) and not pending.away
+        )
+
+    @property
+    def away(self) -> bool:
+        """Whether steps were handed out that are not answered."""
+        return bool(self._away)
 
     def children(self) -> Iterator[Pending]:
         """Yield the children that are not answered."""
@@ -212,10 +221,8 @@ class Machine(Asking):
                 self._begin(event)
             case Received(op=op, value=value) if op in self.pending:
                 self._receive(self.pending[op], value)
-            case Retrying(op=op, attempt=attempt, due=due) if op in self.pending:
-                self._put_off(self.pending[op], attempt + 1, due)
-            case Attempted(op=op, attempt=attempt) if op in self.pending:
-                self._put_off(self.pending[op], attempt, None)
+            case Retrying() | Attempted() | HandedOut():
+                self._see_attempt(event)
             case Abandoned(op=op):
                 self._abandoned = [pending for pending in self._abandoned if pending.op != op]
             case CancelRequested():
@@ -262,11 +269,25 @@ class Machine(Asking):
     def _pop(self, op: int) -> Pending | None:
         if self._waking:
             self._waking.pop(op, None)
+        if self._away:
+            self._away.discard(op)
         return self.pending.pop(op, None)
+
+    def _see_attempt(self, event: Retrying | Attempted | HandedOut) -> None:
+        match event:
+            case Retrying(op=op, attempt=attempt, due=due) if op in self.pending:
+                self._put_off(self.pending[op], attempt + 1, due)
+            case Attempted(op=op, attempt=attempt) if op in self.pending:
+                self._put_off(self.pending[op], attempt, None)
+            case HandedOut(ops=ops):
+                for op in self.pending.keys() & ops:
+                    self.pending[op].away = True
+                    self._away.add(op)
+                    self._waking.pop(op, None)
 
     def _put_off(self, pending: Pending, attempt: int, due: datetime | None) -> None:
         pending.attempt, pending.due = attempt, due
-        if due is None:
+        if due is None or pending.away:
             self._waking.pop(pending.op, None)
         else:
             self._waking[pending.op] = pending

@@ -224,6 +224,14 @@ class Abandoned:
 
 
 @frozen
+class HandedOut:
+    """Other workers carry the steps *ops* out, under a job each, until they are answered."""
+
+    at: datetime
+    ops: tuple[int, ...]
+
+
+@frozen
 class Attempted:
     """Attempt *attempt* begins because the worker that had the one before was lost."""
 
@@ -322,6 +330,7 @@ Event = (
     | Received
     | Patched
     | Abandoned
+    | HandedOut
     | Attempted
     | Retrying
     | CancelRequested
@@ -365,7 +374,7 @@ class Job:
         due: When it may be claimed; None: only once somebody wakes the run.
         workflow: The run's workflow; workers claim only what they know.
         queue: Only workers that serve this queue claim it.
-        data: What the worker needs in order to carry the operation out; None for *op* 0.
+        data: What the worker needs in order to carry the operation out, see `pyworkflow.handout`; None for *op* 0.
         worker: Who holds its lease; None: nobody.
         epoch: Raised at each claim; what is written under an old one is refused.
         lapsed: This claim took it over from a worker that was lost.

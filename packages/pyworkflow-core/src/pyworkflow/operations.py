@@ -104,6 +104,7 @@ class Pending:
         attempt: The number of the attempt that history knows of, from 1.
         due: When that attempt begins, if it was put off.
         begun: Of a child: its run is there.
+        away: Of a step: it has a job of its own, whose holder sees to its attempts.
     """
 
     make: Callable[[int], Command]
@@ -116,6 +117,7 @@ class Pending:
     attempt: int = 1
     due: datetime | None = None
     begun: bool = False
+    away: bool = False
 
     @property
     def wakes(self) -> datetime | None:

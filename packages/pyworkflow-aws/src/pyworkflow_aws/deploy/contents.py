@@ -53,8 +53,8 @@ def gather(root: Path, exclusions: Exclusions) -> Contents:
     keys = [name for name, path in walk.files.items() if not exclusions.named(name) and holds_key(path)]
     if keys:
         msg = (
-            f"there is a private key in {' and in '.join(map(repr, keys))}: leave it behind with --exclude PATH, or, if it "
-            "has to be in the function, say so with --include PATH"
+            f"there is a private key in {' and in '.join(map(repr, keys))}: leave it behind with --exclude PATH, or, "
+            "if it has to be in the function, say so with --include PATH"
         )
         raise ConfigError(msg)
     return Contents(dict(sorted(walk.files.items())), tuple(sorted(walk.left_out, key=lambda item: item.path)))

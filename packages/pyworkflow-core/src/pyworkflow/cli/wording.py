@@ -19,6 +19,7 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
+    HandedOut,
     OpenHook,
     Patched,
     Received,
@@ -128,6 +129,8 @@ def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa
             return "abandoned", which(op)
         case Patched(id=name):
             return "patched", one_line(name)
+        case HandedOut(ops=ops):
+            return "handed out", ", ".join(map(which, ops))
         case Attempted(op=op, attempt=number):
             return "recovered", f"{which(op)}: its worker was lost; attempt {number} begins"
         case Retrying(at=at, op=op, attempt=number, error=record, due=due):

@@ -199,7 +199,7 @@ async def race(log: str) -> str:
 @workflow(name="kit.as_they_end")
 async def as_they_end(log: str) -> list[int]:
     async def later(i: int) -> int:
-        await sleep(0.04 * i)
+        await sleep(0.15 * i)  # far enough apart where other processes do the steps
         return await add(log, i, 0)
 
     return [await item for item in pyworkflow.as_completed([later(3), later(1), later(2)])]

@@ -1,0 +1,461 @@
+"""Several workers that share a storage: handing out, taking over, giving up, and what that costs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pyworkflow import App, current_step, sleep, step, workflow
+from pyworkflow._worker import WorkerOptions
+from pyworkflow.engine import StoredRuntime
+from pyworkflow.errors import RunBlocked, RunTerminated, StepInterrupted, StorageError
+from pyworkflow.memory import MemoryStorage
+from pyworkflow.model import (
+    Attempted,
+    CallStep,
+    Completed,
+    Event,
+    HandedOut,
+    Job,
+    Requested,
+    Retrying,
+    Run,
+    RunStarted,
+)
+from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
+from pyworkflow.testing.runtime import DurableConformance
+
+QUICK = timedelta(milliseconds=5)
+LEASE = timedelta(seconds=10)
+
+
+class Team(StoredRuntime):
+    """Starts runs and leaves them to workers beside it, each with a queue and a capacity."""
+
+    begins = False
+
+    def __init__(self, app: App, *, queues: Sequence[Sequence[str]] = ((""),) * 3, capacity: int = 1) -> None:
+        super().__init__(app)
+        self.workers = [
+            StoredRuntime(app, WorkerOptions(LEASE, QUICK, capacity=capacity, queues=served)) for served in queues
+        ]
+        self.hints: list[Job] = []
+
+    async def start(self, request: Any) -> str:
+        for worker in self.workers:
+            await worker.work()
+        return await super().start(request)
+
+    async def notify(self, jobs: Sequence[Job]) -> None:
+        self.hints += jobs
+
+    async def close(self, grace: float = 0.0) -> None:
+        for worker in self.workers:
+            await worker.close(grace)
+        await super().close(grace)
+
+
+class Plugin:
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    @hookimpl
+    def pyworkflow_runtimes(self) -> dict[str, RuntimeOffer]:
+        return {"team": RuntimeOffer(lambda app: Team(app, **self.options), frozenset({Mode.DURABLE}), Mode.DURABLE)}
+
+
+def team(storage: MemoryStorage | None = None, *plugins: Any, **options: Any) -> App:
+    if "queues" not in options:
+        options["queues"] = [("",)] * 3
+    return App(
+        storage=storage or MemoryStorage(),
+        default_runtime="team",
+        default_retry="fixed?delay=1ms",
+        plugins=[Plugin(**options), *plugins],
+    )
+
+
+class TestTeam(DurableConformance):
+    @pytest.fixture
+    def make_app(self):
+        storage = MemoryStorage()
+        return lambda: team(storage)
+
+
+class TestTeamWithRoom(DurableConformance):
+    @pytest.fixture
+    def make_app(self):
+        storage = MemoryStorage()
+        return lambda: team(storage, capacity=3)
+
+
+pytestmark = pytest.mark.asyncio
+
+most = now = 0
+
+
+@step(name="stepjobs.count")
+async def count(n: int) -> int:
+    global most, now  # noqa: PLW0603 -- steps in one process
+    now += 1
+    most = max(most, now)
+    await asyncio.sleep(0.002)
+    now -= 1
+    return n
+
+
+@step(name="stepjobs.where", queue="gpu")
+async def where() -> str:
+    return "gpu"
+
+
+@step(name="stepjobs.attempt", queue="gpu")
+async def attempt() -> int:
+    return current_step().attempt
+
+
+@step(name="stepjobs.once", queue="gpu", at_most_once=True)
+async def once() -> int:
+    return current_step().attempt
+
+
+@step(name="stepjobs.flaky", queue="gpu")
+async def flaky() -> int:
+    if current_step().attempt < 3:
+        raise OSError("not yet")
+    return current_step().attempt
+
+
+@workflow(name="stepjobs.fan")
+async def fan(n: int) -> list[int]:
+    return list(await asyncio.gather(*(count(i) for i in range(n))))
+
+
+@workflow(name="stepjobs.chain")
+async def chain(n: int) -> int:
+    total = 0
+    for i in range(n):
+        total += await count(i)
+    return total
+
+
+@workflow(name="stepjobs.on_gpu")
+async def on_gpu() -> str:
+    return await where()
+
+
+@workflow(name="stepjobs.attempts")
+async def attempts() -> int:
+    return await attempt()
+
+
+@workflow(name="stepjobs.just_once")
+async def just_once() -> int:
+    return await once()
+
+
+@workflow(name="stepjobs.flaky_on_gpu")
+async def flaky_on_gpu() -> int:
+    return await flaky()
+
+
+begun, ended = asyncio.Event(), asyncio.Event()
+
+
+@step(name="stepjobs.hangs", queue="gpu")
+async def hangs() -> None:
+    begun.set()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        ended.set()
+
+
+@workflow(name="stepjobs.stuck")
+async def stuck() -> None:
+    await hangs()
+
+
+@workflow(name="stepjobs.gives_up")
+async def gives_up() -> str:
+    try:
+        async with asyncio.timeout(0.02):
+            await hangs()
+    except TimeoutError:
+        await sleep("1 day")
+    return "gave up"
+
+
+@pytest.fixture(autouse=True)
+def events() -> None:
+    global begun, ended, most, now  # noqa: PLW0603 -- an event belongs to the loop of its test
+    begun, ended = asyncio.Event(), asyncio.Event()
+    most = now = 0
+
+
+# -- handing out -----------------------------------------------------------------------------------
+
+
+async def test_a_fan_out_is_carried_out_by_all_and_by_no_more_than_they_can() -> None:
+    async with team(capacity=2) as app:
+        assert await app.call(fan, (30,)) == list(range(30))
+    assert most == 6
+
+
+async def test_every_handed_out_step_is_answered_once() -> None:
+    async with team() as app:
+        handle = await app.start(fan, (30,))
+        await handle.result(timeout=20)
+        history = await handle.history()
+    answers = Counter(event.op for event in history if isinstance(event, Completed))
+    assert answers == dict.fromkeys(range(1, 31), 1)
+    assert sum(len(event.ops) for event in history if isinstance(event, HandedOut)) == 29
+
+
+async def test_a_step_goes_to_the_workers_of_its_queue() -> None:
+    async with team(queues=[("",), ("gpu",)]) as app:
+        assert await app.call(on_gpu) == "gpu"
+
+
+async def test_a_step_waits_for_a_worker_of_its_queue() -> None:
+    storage = MemoryStorage()
+    async with team(storage, queues=[("",)]) as app:
+        handle = await app.start(on_gpu)
+        while (await handle.run()).length < 3:
+            await asyncio.sleep(0)
+    async with team(storage, queues=[("",), ("gpu",)]) as app:
+        for worker in app.runtime().workers:
+            await worker.work()
+        assert await app.recorded().result(handle.id) == "gpu"
+
+
+async def test_a_retry_keeps_its_queue_and_its_delay() -> None:
+    async with team(queues=[("",), ("gpu",)]) as app:
+        handle = await app.start(flaky_on_gpu)
+        assert await handle.result(timeout=20) == 3
+        retries = [event for event in await handle.history() if isinstance(event, Retrying)]
+    assert [event.attempt for event in retries] == [1, 2]
+    assert {event.due - event.at for event in retries} == {timedelta(milliseconds=1)}
+
+
+async def test_a_sequence_costs_one_write_a_step_and_no_hint_but_the_first() -> None:
+    class Counting(MemoryStorage):
+        writes = loads = 0
+
+        async def append(self, *args: Any, **kwargs: Any) -> int:
+            self.writes += 1
+            return await super().append(*args, **kwargs)
+
+        async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+            self.loads += not after
+            return await super().load(run_id, after)
+
+    storage = Counting()
+    async with team(storage) as app:
+        assert await app.call(chain, (10,)) == 45
+        assert len(app.runtime().hints) == 1
+    assert storage.writes == 11
+    assert storage.loads == 1
+
+
+# -- giving up -----------------------------------------------------------------------------------------
+
+
+async def test_a_handed_out_step_that_nobody_waits_for_is_stopped() -> None:
+    async with team(queues=[("",), ("gpu",)]) as app:
+        handle = await app.start(gives_up)
+        async with asyncio.timeout(20):
+            await ended.wait()
+        await app.recorded().terminate(handle.id)
+
+
+@pytest.mark.parametrize("end", ["cancel", "terminate"])
+async def test_a_handed_out_step_is_stopped_when_its_run_ends(end: str) -> None:
+    async with team(queues=[("",), ("gpu",)]) as app:
+        handle = await app.start(stuck)
+        async with asyncio.timeout(20):
+            await begun.wait()
+            await getattr(app.recorded(), end)(handle.id)
+            await ended.wait()
+
+
+async def test_a_terminated_run_stays_ended_when_its_step_returns() -> None:
+    release = asyncio.Event()
+
+    @step(name="stepjobs.late", queue="gpu")
+    async def late() -> int:
+        begun.set()
+        await release.wait()
+        return 1
+
+    @workflow(name="stepjobs.too_late")
+    async def too_late() -> int:
+        return await late()
+
+    async with team(queues=[("",), ("gpu",)]) as app:
+        handle = await app.start(too_late)
+        await begun.wait()
+        await app.recorded().terminate(handle.id)
+        release.set()
+        with pytest.raises(RunTerminated):
+            await handle.result(timeout=20)
+        length = (await handle.run()).length
+        await app.call(chain, (2,))
+        assert (await handle.run()).length == length
+
+
+# -- lost workers ---------------------------------------------------------------------------------------
+
+
+async def left_by_a_lost_worker(
+    storage: MemoryStorage, flow: Any, name: str, first: int = 1, recoveries: int = 0
+) -> str:
+    """Store a run whose only step was handed out to a worker that was lost while it carried it out."""
+    before = datetime.now(UTC) - timedelta(hours=1)
+    events = [RunStarted(before, flow.name, [], {}, ""), Requested(before, CallStep(1, name, [], {}))]
+    jobs = [
+        Job("left", 0, None, flow.name),
+        Job("left", 1, None, flow.name, "gpu", [name, [], {}, first], "lost", 1, recoveries=recoveries),
+    ]
+    events.append(HandedOut(before, (1,)))
+    await storage.create(Run("left", flow.name, before, length=len(events)), events, jobs)
+    storage.renew("lost", before, timedelta(seconds=10))
+    return "left"
+
+
+@asynccontextmanager
+async def rescuers(storage: MemoryStorage) -> AsyncIterator[App]:
+    async with team(storage, queues=[("",), ("gpu",)]) as app, asyncio.timeout(20):
+        for worker in app.runtime().workers:
+            await worker.work()
+        yield app
+
+
+async def test_a_step_whose_holder_was_lost_is_attempted_again_and_that_is_recorded_first() -> None:
+    storage = MemoryStorage()
+    run_id = await left_by_a_lost_worker(storage, attempts, "stepjobs.attempt")
+    async with rescuers(storage) as app:
+        assert await app.recorded().result(run_id) == 2
+        _, history = await app.recorded().history(run_id)
+    assert [type(event) for event in history[3:5]] == [Attempted, Completed]
+    assert history[3].attempt == 2
+
+
+async def test_a_step_that_loses_every_holder_runs_out_of_attempts() -> None:
+    storage = MemoryStorage()
+    run_id = await left_by_a_lost_worker(storage, attempts, "stepjobs.attempt", first=4)
+    async with rescuers(storage) as app:
+        with pytest.raises(StepInterrupted, match="attempt 4"):
+            await app.recorded().result(run_id)
+
+
+async def test_attempts_go_on_counting_over_losses_and_retries() -> None:
+    storage = MemoryStorage()
+    run_id = await left_by_a_lost_worker(storage, flaky_on_gpu, "stepjobs.flaky")
+    async with rescuers(storage) as app:
+        assert await app.recorded().result(run_id) == 3
+        _, history = await app.recorded().history(run_id)
+    assert [(type(e), e.attempt) for e in history if isinstance(e, Attempted | Retrying)] == [
+        (Attempted, 2),
+        (Retrying, 2),
+    ]
+
+
+async def test_a_step_at_most_once_is_not_begun_again() -> None:
+    storage = MemoryStorage()
+    run_id = await left_by_a_lost_worker(storage, just_once, "stepjobs.once")
+    async with rescuers(storage) as app:
+        with pytest.raises(StepInterrupted, match="at_most_once"):
+            await app.recorded().result(run_id)
+
+
+async def test_losing_who_holds_the_run_does_not_cost_its_handed_out_steps_an_attempt() -> None:
+    storage = MemoryStorage()
+    run_id = await left_by_a_lost_worker(storage, attempts, "stepjobs.attempt")
+    key = run_id, 0
+    before = datetime.now(UTC) - timedelta(hours=1)
+    run_job, step_job = storage._jobs[key], storage._jobs[run_id, 1]
+    storage._jobs[key] = Job(run_id, 0, None, run_job.workflow, worker="lost", epoch=1)
+    storage._jobs[run_id, 1] = Job(run_id, 1, before, step_job.workflow, "gpu", step_job.data)
+    async with rescuers(storage) as app:
+        assert await app.recorded().result(run_id) == 1
+
+
+async def test_a_worker_that_stops_hands_a_step_back_without_costing_an_attempt() -> None:
+    storage, again = MemoryStorage(), asyncio.Event()
+
+    @step(name="stepjobs.long", queue="gpu")
+    async def long() -> int:
+        begun.set()
+        if not again.is_set():
+            await asyncio.sleep(3600)
+        return current_step().attempt
+
+    @workflow(name="stepjobs.takes_long")
+    async def takes_long() -> int:
+        return await long()
+
+    async with team(storage, queues=[("",), ("gpu",)]) as app:
+        handle = await app.start(takes_long)
+        await begun.wait()
+    again.set()
+    async with rescuers(storage) as app:
+        assert await app.recorded().result(handle.id) == 1
+
+
+async def test_a_blocked_run_that_is_retried_does_its_handed_out_steps() -> None:
+    storage = MemoryStorage()
+    async with team(storage, queues=[("",)]) as app:
+        handle = await app.start(on_gpu)
+        while (await handle.run()).length < 3:
+            await asyncio.sleep(0)
+    strange = Job(handle.id, 1, datetime.now(UTC), on_gpu.name, "gpu", ["stepjobs.gone", [], {}, 1])
+    storage._jobs[handle.id, 1] = strange
+    async with rescuers(storage) as app:
+        with pytest.raises(RunBlocked, match=r"'stepjobs.gone' is not known in this process"):
+            await app.recorded().result(handle.id)
+        await app.recorded().retry(handle.id)
+        assert await app.recorded().result(handle.id) == "gpu"
+
+
+# -- storages that fail --------------------------------------------------------------------------------
+
+
+async def test_a_result_is_kept_until_the_storage_takes_it() -> None:
+    class Failing(MemoryStorage):
+        failures = 2
+
+        async def append(self, run_id: str, events: Sequence[Event], *args: Any, **kwargs: Any) -> int:
+            if self.failures and any(isinstance(event, Completed) for event in events):
+                self.failures -= 1
+                raise StorageError("the disk is full")
+            return await super().append(run_id, events, *args, **kwargs)
+
+    storage = Failing()
+    async with team(storage, queues=[("",), ("gpu",)]) as app:
+        handle = await app.start(on_gpu)
+        assert await handle.result(timeout=20) == "gpu"
+        history = await handle.history()
+    assert sum(isinstance(event, Completed) for event in history) == 1
+    assert not storage.failures
+
+
+async def test_observers_see_what_is_written_of_handed_out_steps() -> None:
+    seen: list[Event] = []
+
+    class Observer:
+        @hookimpl
+        def pyworkflow_event(self, run: Run, event: Event) -> None:
+            seen.append(event)
+
+    async with team(MemoryStorage(), Observer(), queues=[("",), ("gpu",)]) as app:
+        handle = await app.start(on_gpu)
+        await handle.result(timeout=20)
+        history = await handle.history()
+    assert seen[-3:] == history[-3:]
