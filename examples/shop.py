@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from datetime import datetime
 from decimal import Decimal
 
@@ -56,6 +57,7 @@ async def charge_card(order: str) -> Payment:
 @step
 def pack(item: str) -> str:  # a sync step runs in a thread
     say(f"pack({item!r})")
+    time.sleep(0.3)
     return f"parcel with a {item}"
 
 

@@ -239,9 +239,13 @@ async def test_a_result_that_does_not_fit_its_annotation_fails_the_run(app):
 async def test_a_wrong_setting_starts_no_run(settings, kind, message):
     began = []
 
+    @step(name="bad.notes")
+    async def notes() -> None:
+        began.append(1)
+
     @workflow(name="bad.begins")
     async def begins() -> None:
-        began.append(1)
+        await notes()
 
     with pytest.raises(kind, match=message):
         async with App(**{"storage": "memory://", "default_durable": True} | settings) as app:

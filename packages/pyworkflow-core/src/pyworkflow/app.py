@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
-_DEFAULT_STORAGE = "sqlite:///pyworkflow.db"  # a durable run is never silently kept in memory only
+DEFAULT_STORAGE = "sqlite:///pyworkflow.db"  # a durable run is never silently kept in memory only
 
 
 class App:
@@ -97,7 +97,7 @@ class App:
     def storage(self) -> Storage:
         """The storage, which may not be open yet."""
         if self._storage is None:
-            chosen = self.settings.storage or _DEFAULT_STORAGE
+            chosen = self.settings.storage or DEFAULT_STORAGE
             if isinstance(chosen, Storage):
                 self._storage = chosen
             else:

@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from pyworkflow.clock import Clock
     from pyworkflow.ports import Storage
 
+__all__ = ["StoredRuntime", "WorkerOptions"]
+
 logger = logging.getLogger(__name__)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from pyworkflow.context import HookSpec, in_workflow
 from pyworkflow.errors import ConfigError, Unstorable
-from pyworkflow.operations import Inbox
 from pyworkflow.plain import Plain
 from pyworkflow.primitives import when
 from pyworkflow.registry import default_registry
+
+if TYPE_CHECKING:
+    from pyworkflow.operations import Inbox
 
 T = TypeVar("T")
 

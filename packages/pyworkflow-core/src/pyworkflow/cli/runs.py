@@ -15,7 +15,7 @@ from pyworkflow.cli.finding import find_history, tell
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
 from pyworkflow.cli.portable import export, import_
-from pyworkflow.cli.session import Session
+from pyworkflow.cli.session import Session, described
 from pyworkflow.cli.timeline import timeline
 from pyworkflow.durations import delta
 from pyworkflow.errors import ConfigError
@@ -55,6 +55,9 @@ def list_(  # noqa: PLR0917 -- one for each option
     page = session.ask(lambda runtime: runtime.runs(query))
     if as_json:
         print_json(reports.of_page(page))
+        return
+    if not page.runs:
+        say(f"no such runs in {described(session.app())}; --storage names another place")
         return
     now = datetime.now(UTC)
     rows = [

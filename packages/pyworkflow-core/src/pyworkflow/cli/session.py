@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from attrs import define
 
-from pyworkflow.app import App, default_app
+from pyworkflow.app import DEFAULT_STORAGE, App, default_app
 from pyworkflow.config import resolve
 from pyworkflow.masking import masked
 from pyworkflow.ports import DurableRuntime, Storage
@@ -86,7 +86,7 @@ def described(app: App) -> str:
     storage = app.settings.storage
     if isinstance(storage, Storage):
         return type(storage).__name__
-    return masked(storage) if storage else "the default storage"
+    return masked(storage or DEFAULT_STORAGE)
 
 
 @contextmanager
