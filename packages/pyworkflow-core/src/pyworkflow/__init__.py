@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pyworkflow.app import App
     from pyworkflow.handle import RunHandle
     from pyworkflow.model import Status
+    from pyworkflow.schedules import Schedule
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "FatalError",
     "RetryableError",
     "RunHandle",
+    "Schedule",
     "Status",
     "WorkflowError",
     "as_completed",
@@ -71,7 +73,12 @@ __all__ = [
     "workflow",
 ]
 
-_LATER = {"App": "pyworkflow.app", "RunHandle": "pyworkflow.handle", "Status": "pyworkflow.model"}
+_LATER = {
+    "App": "pyworkflow.app",
+    "RunHandle": "pyworkflow.handle",
+    "Schedule": "pyworkflow.schedules",
+    "Status": "pyworkflow.model",
+}
 
 
 def __getattr__(name: str) -> Any:

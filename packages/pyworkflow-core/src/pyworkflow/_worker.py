@@ -56,6 +56,7 @@ from pyworkflow.operations import Pending
 from pyworkflow.stepjobs import LAST, StepJobs
 
 if TYPE_CHECKING:
+    from pyworkflow.app import App
     from pyworkflow.clock import Clock
     from pyworkflow.definitions import Step, Workflow
     from pyworkflow.ports import RetryPolicy, Storage
@@ -115,6 +116,7 @@ class Worker:
         observe: Called with events that are now part of a history.
         wake_at: Called with a time at which to look for work.
         notify: Called with jobs that became due for others.
+        app: The application that the functions of the package stand for in a step.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Worker:
     observe: Callable[[Run, Sequence[Event]], None] | None = None
     wake_at: Callable[[datetime], None] = lambda _: None
     notify: Callable[[Sequence[Job]], Coroutine[Any, Any, None]] | None = None
+    app: App | None = None
     draining: bool = False
     executions: dict[str, Execution] = field(factory=dict, init=False)
     _kept: OrderedDict[str, tuple[Machine, int]] = field(factory=OrderedDict, init=False)
@@ -135,7 +138,7 @@ class Worker:
     _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._carrier = Carrier(self.registry, self.clock, self.policy, self.options.threads)
+        self._carrier = Carrier(self.registry, self.clock, self.policy, self.options.threads, self.app)
         self._jobs = StepJobs(
             self.storage, self._carrier, self.clock, freed=self._freed, woke=self._woke, observe=self.observe
         )

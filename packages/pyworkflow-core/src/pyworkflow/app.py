@@ -13,6 +13,7 @@ from pyworkflow.backends import Spec
 from pyworkflow.clock import SystemClock
 from pyworkflow.codec import Codec
 from pyworkflow.config import resolve
+from pyworkflow.context import step_context
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import DefinitionError
 from pyworkflow.handle import RunHandle, recorded
@@ -223,7 +224,19 @@ class App:
 
     def worker(self, *, runtime: str | None = None, grace: float = 10.0) -> AbstractAsyncContextManager[None]:
         """Return a context in which this process works; on leaving, running steps get *grace* seconds."""
-        return _Working(self.recorded(runtime), grace)
+        return _Working(self, self.recorded(runtime), grace)
+
+    async def begin_schedules(self, runtime: DurableRuntime) -> None:
+        """Have the scheduled workflows of *runtime* started when they are due; for a process that begins to work."""
+        names = self.workflows_of(runtime)
+        flows = [self.registry.workflows[name] for name in names]
+        if scheduled := [flow for flow in flows if flow.schedule is not None]:
+            from pyworkflow.engine import StoredRuntime
+            from pyworkflow.scheduling import ensure
+
+            if isinstance(runtime, StoredRuntime):
+                self._prepare()
+                await ensure(runtime, scheduled)
 
     async def close(self, grace: float = 0.0) -> None:
         """Hand back the runs held here, and close the storage."""
@@ -244,12 +257,14 @@ class App:
 
 
 class _Working(AbstractAsyncContextManager[None]):
-    def __init__(self, runtime: DurableRuntime, grace: float) -> None:
+    def __init__(self, app: App, runtime: DurableRuntime, grace: float) -> None:
+        self._app = app
         self._runtime = runtime
         self._grace = grace
 
     async def __aenter__(self) -> None:
         await self._runtime.work()
+        await self._app.begin_schedules(self._runtime)
 
     async def __aexit__(self, *_: object) -> None:
         await self._runtime.close(self._grace)
@@ -277,7 +292,10 @@ _default: App | None = None
 
 
 def default_app() -> App:
-    """Return the app behind the functions of the package; it is made on first use."""
+    """Return the app behind the functions of the package: in a step its own, else one that is made on first use."""
+    step = step_context.get()
+    if step is not None and step.app is not None:
+        return step.app
     global _default  # noqa: PLW0603 -- the one place where there is one
     if _default is None:
         _default = App()

@@ -18,6 +18,7 @@ from pyworkflow.model import Completed, Failed, Retrying
 from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:
+    from pyworkflow.app import App
     from pyworkflow.clock import Clock
     from pyworkflow.definitions import Step
     from pyworkflow.ports import RetryPolicy
@@ -31,12 +32,14 @@ class Carrier:
     Args:
         policy: Returns the retry policy and the number of retries of a step.
         threads: How many sync steps run at once.
+        app: The application that the functions of the package stand for in a step.
     """
 
     registry: Registry
     clock: Clock
     policy: Callable[[Step[..., Any]], tuple[RetryPolicy, int]]
     threads: int
+    app: App | None = None
     _pool: ThreadPoolExecutor | None = field(default=None, init=False)
 
     async def attempt(  # noqa: PLR0917 -- all that a step's call is
@@ -53,7 +56,7 @@ class Carrier:
             raise RunBlocked(msg)
         try:
             decoded_args, decoded_kwargs = step.signature.decode_call(args, kwargs)
-            context = StepContext(run_id, name, number, f"{run_id}/{op}")
+            context = StepContext(run_id, name, number, f"{run_id}/{op}", app=self.app)
             result = await attempt(step, decoded_args, decoded_kwargs, context, self._threads(step))
             value = step.signature.encode_result(result)
         except asyncio.CancelledError as cancelled:

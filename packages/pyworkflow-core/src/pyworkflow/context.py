@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from pyworkflow.errors import NotInWorkflow, WorkflowError
 
 if TYPE_CHECKING:
+    from pyworkflow.app import App
     from pyworkflow.definitions import Step, Workflow
     from pyworkflow.operations import Inbox
     from pyworkflow.plain import Plain
@@ -139,6 +140,7 @@ class StepContext:
             every other operation: hand it to services that take one.
         cancelled: Nobody waits for the result any more. A sync step, which cannot be interrupted, may look at it.
         on_heartbeat: What `heartbeat` does.
+        app: The application that the functions of the package stand for here; None: the default one.
     """
 
     run_id: str
@@ -147,6 +149,7 @@ class StepContext:
     idempotency_key: str
     cancelled: bool = field(default=False)
     on_heartbeat: Callable[[], None] = field(default=lambda: None, repr=False)
+    app: App | None = field(default=None, repr=False)
 
     def heartbeat(self) -> None:
         """Show that the attempt goes on; for steps that were declared with ``heartbeat=``. From any thread."""

@@ -12,6 +12,7 @@ from pyworkflow.registry import default_registry
 
 if TYPE_CHECKING:
     from pyworkflow.ports import RetryPolicy
+    from pyworkflow.schedules import Schedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,6 +102,8 @@ def workflow(
     runtime: str | None = None,
     durable: bool | None = None,
     timeout: Duration | None = None,
+    schedule: Schedule | str | None = None,
+    timezone: str = "UTC",
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 
 
@@ -112,6 +115,8 @@ def workflow(
     runtime: str | None = None,
     durable: bool | None = None,
     timeout: Duration | None = None,
+    schedule: Schedule | str | None = None,
+    timezone: str = "UTC",
 ) -> Any:
     """Make an ``async def`` a workflow: it decides, and leaves side effects to steps. Use it bare or with arguments.
 
@@ -125,19 +130,38 @@ def workflow(
             ``default_durable``, then the runtime's own default.
         timeout: How long a run may take; then its workflow sees `asyncio.CancelledError`, may clean up, and the run
             fails with `WorkflowTimeout`.
+        schedule: When workers start it by themselves: a cron expression such as ``"0 9 * * MON-FRI"``, or a
+            `pyworkflow.Schedule` with what to do if the run before is still going on.
+        timezone: The clock that a cron expression is about, an IANA name.
 
     Raises:
         DefinitionError: It cannot be a workflow: not async, a method, a generator; or its name is taken; or the runtime
             cannot be what *durable* says.
     """
     limit = _limit(timeout, "timeout", "workflow")
+    times = _schedule(schedule, timezone)
 
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
         if runtime is not None and durable is not None:
             _check_mode(runtime, durable=durable)
-        return Workflow(function, name, default_registry, runtime=runtime, durable=durable, timeout=limit)
+        made = Workflow(
+            function, name, default_registry, runtime=runtime, durable=durable, timeout=limit, schedule=times
+        )
+        if times is not None:
+            from pyworkflow.scheduling import declare
+
+            declare(made)
+        return made
 
     return decorate if function is None else decorate(function)
+
+
+def _schedule(schedule: Schedule | str | None, timezone: str) -> Schedule | None:
+    if not isinstance(schedule, str):
+        return schedule
+    from pyworkflow.schedules import Schedule
+
+    return Schedule(schedule, timezone)
 
 
 def _limit(value: Duration | None, option: str, what: str) -> float | None:

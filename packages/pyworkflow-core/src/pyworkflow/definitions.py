@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyworkflow.plain import Plain
     from pyworkflow.ports import RetryPolicy
     from pyworkflow.registry import Registry
+    from pyworkflow.schedules import Schedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -135,11 +136,13 @@ class Workflow(_Definition, Generic[P, R]):
         runtime: str | None,
         durable: bool | None,
         timeout: float | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__(function, name, registry)
         self.runtime = runtime
         self.durable = durable
         self.timeout = timeout
+        self.schedule = schedule
         registry.add_workflow(self)
 
     @cached_property

@@ -309,10 +309,19 @@ class StoredRuntime(DurableRuntime):
             HookClosed: No hook takes payloads for the token.
             Unstorable: The payload does not fit the hook's type, or cannot be stored; the hook stays open.
         """
-        storage = await self.storage()
-        hook = await storage.find_hook(token_digest(token))
+        hook = await (await self.storage()).find_hook(token_digest(token))
         if hook is None:
             raise HookClosed(NO_HOOK)
+        return await self.send(hook, payload)
+
+    async def send(self, hook: Hook, payload: Any) -> str:
+        """Send *payload* to an open hook; return the id of its run.
+
+        Raises:
+            HookClosed: It is open no longer.
+            Unstorable: The payload does not fit the hook's type, or cannot be stored; the hook stays open.
+        """
+        storage = await self.storage()
         run, events = await storage.load(hook.run_id)
         value = fitting_payload(self.app.registry, hook, events, payload)
         try:
@@ -372,6 +381,7 @@ class StoredRuntime(DurableRuntime):
             observe=self.app.observer(),
             wake_at=self.wake_at,
             notify=self.notify,
+            app=self.app,
         )
         lease = self.options.lease
         storage.renew(name, self.clock.now(), lease)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from pyworkflow.context import outside_workflow
 from pyworkflow.durations import delta, seconds
 from pyworkflow.errors import Unsupported
+from pyworkflow.model import RunContinued, Status
 from pyworkflow.ports import DurableRuntime
 
 if TYPE_CHECKING:
@@ -70,6 +71,20 @@ class RunHandle(Generic[R]):
         """
         outside_workflow("run() of a run's handle")
         return await recorded(self.runtime).run(self.id)
+
+    async def newest(self) -> Run:
+        """Return what is known of the run, or of the one that it goes on as, if it has continued as a new one.
+
+        Raises:
+            Unsupported: It is transient, or its runtime keeps no records.
+        """
+        run = await self.run()
+        while run.status is Status.CONTINUED:
+            _, events = await recorded(self.runtime).history(run.id)
+            end = events[-1]
+            assert isinstance(end, RunContinued)  # noqa: S101 -- what the status says
+            run = await recorded(self.runtime).run(end.run_id)
+        return run
 
     async def history(self) -> Sequence[Event]:
         """Return the events of the run.

@@ -44,9 +44,10 @@ class OpenedHook(Generic[T]):
             HookExpired: None came in time.
             HookTaken: The token is in use by another open hook.
         """
-        return self._next().__await__()
+        return self.take().__await__()
 
-    async def _next(self) -> T:
+    async def take(self) -> T:
+        """Wait for a payload, as awaiting the hook itself does."""
         payload = await self._inbox.take()
         try:
             return default_registry.codec.decoder(self._type)(payload)  # type: ignore[no-any-return]
@@ -62,7 +63,7 @@ class OpenedHook(Generic[T]):
 
     async def _all(self) -> AsyncIterator[T]:
         while not self._inbox.is_closed:
-            yield await self._next()
+            yield await self.take()
 
     def close(self) -> None:
         """Take no more payloads; who sends one is told so."""

@@ -63,7 +63,7 @@ class Transient:
             number += 1
             try:
                 call_args, call_kwargs = signature.decode_call(plain_args, plain_kwargs)
-                context = StepContext(self.run_id, step.name, number, key)
+                context = StepContext(self.run_id, step.name, number, key, app=self.app)
                 value = signature.encode_result(await attempt(step, call_args, call_kwargs, context, self.threads))
             except asyncio.CancelledError:
                 raise

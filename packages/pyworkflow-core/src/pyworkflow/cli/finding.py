@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyworkflow.errors import ConfigError, RunNotFound
+from pyworkflow.engine import StoredRuntime
+from pyworkflow.errors import ConfigError, RunNotFound, Unsupported
 from pyworkflow.model import Event, Run, RunQuery
 from pyworkflow.ports import DurableRuntime
 
@@ -41,3 +42,15 @@ async def find(runtime: DurableRuntime, text: str) -> str:
             msg = f"{text!r} may be any of {len(found)} runs: {shown}"
             raise ConfigError(msg) from None
         return found[0]
+
+
+def stored(runtime: DurableRuntime) -> StoredRuntime:
+    """Return *runtime* if its runs are in a storage of ours.
+
+    Raises:
+        Unsupported: It keeps them itself.
+    """
+    if not isinstance(runtime, StoredRuntime):
+        msg = f"{type(runtime).__name__} keeps its runs itself, so this cannot be done with them"
+        raise Unsupported(msg)
+    return runtime

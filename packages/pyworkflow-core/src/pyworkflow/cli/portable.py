@@ -7,13 +7,12 @@ from pathlib import Path
 
 import click
 
-from pyworkflow.cli.finding import find_history
+from pyworkflow.cli.finding import find_history, stored
 from pyworkflow.cli.group import global_options, pass_session
 from pyworkflow.cli.load import load_workflow
 from pyworkflow.cli.output import Exit, say
 from pyworkflow.cli.session import Session
-from pyworkflow.engine import StoredRuntime
-from pyworkflow.errors import NonDeterminism, Unsupported
+from pyworkflow.errors import NonDeterminism
 from pyworkflow.model import Run, Status
 from pyworkflow.portable import from_json, to_json
 from pyworkflow.ports import DurableRuntime
@@ -35,7 +34,7 @@ def export(session: Session, run_id: str, output: str, move: bool) -> None:  # n
     async def asked(runtime: DurableRuntime) -> tuple[Run, str]:
         run, events = await find_history(runtime, run_id)
         if move:
-            await _stored(runtime).leave(run)
+            await stored(runtime).leave(run)
         return run, to_json(run, events)
 
     run, text = session.ask(asked)
@@ -59,7 +58,7 @@ def import_(session: Session, files: tuple[str, ...]) -> None:
 
     async def asked(runtime: DurableRuntime) -> None:
         for run, events in found:
-            await _stored(runtime).adopt(run, events)
+            await stored(runtime).adopt(run, events)
 
     session.ask(asked)
     for run, _ in found:
@@ -86,10 +85,3 @@ def replay(target: str, files: tuple[str, ...]) -> None:
             say(f"{file}: {error}")
     if failed:
         click.get_current_context().exit(Exit.FAILED)
-
-
-def _stored(runtime: DurableRuntime) -> StoredRuntime:
-    if not isinstance(runtime, StoredRuntime):
-        msg = f"{type(runtime).__name__} keeps its runs itself, so they cannot be moved in or out of a storage"
-        raise Unsupported(msg)
-    return runtime

@@ -13,6 +13,7 @@ from pyworkflow.cli.plugins import plugins
 from pyworkflow.cli.portable import replay
 from pyworkflow.cli.run import run
 from pyworkflow.cli.runs import runs
+from pyworkflow.cli.schedules import schedules
 from pyworkflow.cli.session import Session
 from pyworkflow.cli.worker import worker
 
@@ -62,5 +63,5 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "pyworkflow", "_PYWORKFLOW_COMPLETE").source())
 
 
-for command in (run, worker, runs, hooks, check, replay, plugins):
+for command in (run, worker, runs, hooks, schedules, check, replay, plugins):
     cli.add_command(command)

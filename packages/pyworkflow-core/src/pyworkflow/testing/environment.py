@@ -81,10 +81,13 @@ class WorkflowEnvironment:
     Args:
         start: The time at first, aware; by default the beginning of 2026.
         replay: Rebuild each workflow from its history before each decision, to test that it can be.
+        schedules: Start scheduled workflows when they are due.
         settings: As for `pyworkflow.configure`.
     """
 
-    def __init__(self, *, start: datetime | None = None, replay: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, *, start: datetime | None = None, replay: bool = False, schedules: bool = False, **settings: Any
+    ) -> None:
         self.clock = VirtualClock() if start is None else VirtualClock(start)
         self.storage = MemoryStorage()
         self._registry = Registry(
@@ -92,6 +95,7 @@ class WorkflowEnvironment:
         )
         runtime = f"local?sweep={_FAR}&lease=7300d&replay={replay}"
         self._settings = {"storage": self.storage, "default_durable": True, "default_runtime": runtime, **settings}
+        self._schedules = schedules
         self._before: App | None = None
         self.app = self._made()
 
@@ -100,6 +104,10 @@ class WorkflowEnvironment:
 
     async def __aenter__(self) -> Self:
         self._before = set_default_app(self.app)
+        if self._schedules:
+            await self._runtime.work()
+            await self.app.begin_schedules(self._runtime)
+            await self.settle()
         return self
 
     async def __aexit__(

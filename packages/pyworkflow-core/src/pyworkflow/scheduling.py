@@ -1,0 +1,246 @@
+"""Schedules as durable runs: one run for each scheduled workflow sleeps until the next time, and starts it.
+
+There is no process for it: the run is one like any other, advanced by whatever worker there is. It is started by the
+first worker that knows the workflow, and told of a changed schedule by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Sequence
+from datetime import datetime
+from inspect import Parameter
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, frozen
+
+import pyworkflow
+from pyworkflow.decorators import step
+from pyworkflow.definitions import Workflow
+from pyworkflow.errors import ConfigError, DefinitionError, RunEnded, RunNotFound
+from pyworkflow.hooks import OpenedHook, hook
+from pyworkflow.model import Event, Received, RunStarted, Status
+from pyworkflow.ports import Mode, StartRequest
+from pyworkflow.registry import default_registry
+from pyworkflow.schedules import Overlap, Schedule
+
+if TYPE_CHECKING:
+    from pyworkflow.engine import StoredRuntime
+
+SUFFIX = ":schedule"
+"""What the name of a workflow and this is the name of the workflow that starts it."""
+
+_ROUNDS = 100
+"""So many times, or messages, a run sees before it goes on as a new one."""
+
+_MOST = 1000
+"""So many runs are started by one backfill."""
+
+
+@frozen
+class Control:
+    """What somebody tells a schedule.
+
+    Attributes:
+        do: ``pause``, ``resume``, ``trigger``, ``backfill`` or ``update``.
+        start: Of a backfill: after which time.
+        end: Of a backfill: up to which time.
+        schedule: Of an update.
+    """
+
+    do: str
+    start: datetime | None = None
+    end: datetime | None = None
+    schedule: Schedule | None = None
+
+
+@frozen
+class State:
+    """What a schedule knows.
+
+    Attributes:
+        schedule: The schedule.
+        last: The time up to which everything due was seen to.
+        paused: Times pass and start nothing.
+        running: The run that was started last.
+    """
+
+    schedule: Schedule
+    last: datetime
+    paused: bool = False
+    running: str | None = None
+
+    def after(self, told: Control) -> State:
+        """Return what it knows after it was told something."""
+        match told:
+            case Control(do="pause"):
+                return evolve(self, paused=True)
+            case Control(do="resume"):
+                return evolve(self, paused=False)
+            case Control(do="update", schedule=Schedule() as schedule):
+                return evolve(self, schedule=schedule)
+            case _:
+                return self
+
+
+def run_id_of(name: str) -> str:
+    """Return the id of the first run of the schedule of a workflow."""
+    return f"schedule:{name}"
+
+
+# -- declaring -------------------------------------------------------------------------
+
+
+def declare(flow: Workflow[..., Any]) -> Workflow[..., Any]:
+    """Declare the workflow that starts *flow* by its schedule.
+
+    Raises:
+        DefinitionError: *flow* cannot be started so: it needs arguments, or is transient.
+    """
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(flow.function).parameters.values()
+        if parameter.default is Parameter.empty
+        and parameter.kind not in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+    ]
+    if needed:
+        msg = f"workflow {flow.name!r} has a schedule, so nobody gives it its argument {needed[0]!r}; give it a default"
+        raise DefinitionError(msg)
+    if flow.durable is False:
+        msg = f"workflow {flow.name!r} has a schedule, and only durable runs can be started by one; drop durable=False"
+        raise DefinitionError(msg)
+
+    async def scheduler(state: State) -> None:
+        await _keep(flow, state)
+
+    return Workflow(scheduler, flow.name + SUFFIX, flow.registry, runtime=flow.runtime, durable=True)
+
+
+# -- the run ---------------------------------------------------------------------------
+
+
+async def _keep(flow: Workflow[..., Any], state: State) -> None:
+    control = hook("control", Control, many=True)
+    for _ in range(_ROUNDS):
+        due = state.schedule.next_after(state.last)
+        told = await _wait(control, due)
+        if told is not None:
+            state = await _obey(flow, state.after(told), told)
+        elif due is not None:
+            late = pyworkflow.now() - due
+            state = evolve(state, last=due)
+            if not state.paused and late <= state.schedule.catch_up:
+                state = await _fire(flow, state, due)
+    await pyworkflow.continue_as_new(state)
+
+
+async def _wait(control: OpenedHook[Control], due: datetime | None) -> Control | None:
+    """Return what the schedule is told next, or None once it is *due*."""
+    message = asyncio.ensure_future(control.take())
+    timer = asyncio.ensure_future(control.take() if due is None else pyworkflow.sleep(due))
+    try:
+        done, _ = await pyworkflow.wait([message, timer], return_when=asyncio.FIRST_COMPLETED)
+        return message.result() if message in done else None
+    finally:
+        message.cancel()
+        timer.cancel()
+
+
+async def _obey(flow: Workflow[..., Any], state: State, told: Control) -> State:
+    if told.do == "trigger":
+        handle = await pyworkflow.start(flow)
+        return evolve(state, running=handle.id)
+    if told.do == "backfill" and told.start is not None and told.end is not None:
+        for due in state.schedule.between(told.start, told.end, limit=_MOST):
+            await _start(flow, due)
+    return state
+
+
+async def _fire(flow: Workflow[..., Any], state: State, due: datetime) -> State:
+    overlap = state.schedule.overlap
+    if state.running is not None and overlap is not Overlap.ALLOW and await going_on(state.running):
+        if overlap is Overlap.SKIP:
+            return state
+        await stop(state.running, f"the schedule starts the run of {due:%Y-%m-%d %H:%M %Z}")
+    return evolve(state, running=await _start(flow, due))
+
+
+async def _start(flow: Workflow[..., Any], due: datetime) -> str:
+    key = f"{flow.name}:{due:%Y%m%dT%H%M%SZ}"  # whoever asks for this time again gets this run
+    return (await pyworkflow.start(flow, run_id=key, idempotency_key=key)).id
+
+
+@step(name="pyworkflow.schedule.going_on")
+async def going_on(run_id: str) -> bool:
+    """Whether a run, or one that continues it, is under way."""
+    try:
+        return not (await (await pyworkflow.get_run(run_id)).newest()).status.is_final
+    except RunNotFound:
+        return False
+
+
+@step(name="pyworkflow.schedule.stop")
+async def stop(run_id: str, reason: str) -> None:
+    """Ask a run to stop."""
+    try:
+        await (await pyworkflow.get_run(run_id)).cancel(reason)
+    except (RunNotFound, RunEnded):
+        return
+
+
+# -- looking after schedules -------------------------------------------------------------
+
+
+async def ensure(runtime: StoredRuntime, flows: Sequence[Workflow[..., Any]]) -> None:
+    """Start the runs of the schedules of *flows*, and tell those that are under way of changes."""
+    for flow in flows:
+        schedule, scheduler = flow.schedule, flow.registry.workflows[flow.name + SUFFIX]
+        if schedule is None:
+            continue
+        try:
+            state, status = await look(runtime, flow.name)
+        except RunNotFound:
+            args, kwargs = scheduler.signature.encode_call((State(schedule, runtime.clock.now()),), {})
+            run_id = run_id_of(flow.name)
+            await runtime.start(StartRequest(scheduler, args, kwargs, Mode.DURABLE, run_id, run_id))
+            continue
+        if status is Status.RUNNING and state.schedule != schedule:
+            await tell(runtime, flow.name, Control("update", schedule=schedule))
+
+
+async def look(runtime: StoredRuntime, name: str) -> tuple[State, Status]:
+    """Return what the schedule of a workflow knows, and the status of its run.
+
+    Raises:
+        RunNotFound: It has none.
+    """
+    run = await runtime.newest(run_id_of(name))
+    _, events = await runtime.history(run.id)
+    return _state(events), run.status
+
+
+def _state(events: Sequence[Event]) -> State:
+    codec = default_registry.codec
+    started, *rest = events
+    assert isinstance(started, RunStarted)  # noqa: S101 -- every history begins so
+    state: State = codec.decoder(State)(started.args[0])  # type: ignore[index]
+    for event in rest:
+        if isinstance(event, Received):
+            state = state.after(codec.decoder(Control)(event.value))
+    return state
+
+
+async def tell(runtime: StoredRuntime, name: str, control: Control) -> None:
+    """Tell a schedule something.
+
+    Raises:
+        RunNotFound: The workflow has no schedule.
+        ConfigError: It has one that has ended.
+    """
+    run = await runtime.newest(run_id_of(name))
+    found = [one for one in await runtime.hooks(run.id) if one.name == "control"]
+    if not found:
+        msg = f"the schedule of workflow {name!r} has ended: its run is {run.status.value}"
+        raise ConfigError(msg)
+    await runtime.send(found[0], control)
