@@ -144,7 +144,7 @@ def workflow(
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
         if runtime is not None and durable is not None:
             _check_mode(runtime, durable=durable)
-        made = Workflow(
+        made: Workflow[..., Any] = Workflow(
             function, name, default_registry, runtime=runtime, durable=durable, timeout=limit, schedule=times
         )
         if times is not None:

@@ -7,10 +7,8 @@ first worker that knows the workflow, and told of a changed schedule by the next
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Sequence
 from datetime import datetime
-from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
@@ -24,6 +22,7 @@ from pyworkflow.model import Event, Received, RunStarted, Status
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow.registry import default_registry
 from pyworkflow.schedules import Overlap, Schedule
+from pyworkflow.signature import required_parameters
 
 if TYPE_CHECKING:
     from pyworkflow.engine import StoredRuntime
@@ -98,12 +97,7 @@ def declare(flow: Workflow[..., Any]) -> Workflow[..., Any]:
     Raises:
         DefinitionError: *flow* cannot be started so: it needs arguments, or is transient.
     """
-    needed = [
-        parameter.name
-        for parameter in inspect.signature(flow.function).parameters.values()
-        if parameter.default is Parameter.empty
-        and parameter.kind not in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
-    ]
+    needed = required_parameters(flow.function)
     if needed:
         msg = f"workflow {flow.name!r} has a schedule, so nobody gives it its argument {needed[0]!r}; give it a default"
         raise DefinitionError(msg)
@@ -137,8 +131,8 @@ async def _keep(flow: Workflow[..., Any], state: State) -> None:
 
 async def _wait(control: OpenedHook[Control], due: datetime | None) -> Control | None:
     """Return what the schedule is told next, or None once it is *due*."""
-    message = asyncio.ensure_future(control.take())
-    timer = asyncio.ensure_future(control.take() if due is None else pyworkflow.sleep(due))
+    message: asyncio.Future[Any] = asyncio.ensure_future(control.take())
+    timer: asyncio.Future[Any] = message if due is None else asyncio.ensure_future(pyworkflow.sleep(due))
     try:
         done, _ = await pyworkflow.wait([message, timer], return_when=asyncio.FIRST_COMPLETED)
         return message.result() if message in done else None
@@ -224,7 +218,7 @@ def _state(events: Sequence[Event]) -> State:
     codec = default_registry.codec
     started, *rest = events
     assert isinstance(started, RunStarted)  # noqa: S101 -- every history begins so
-    state: State = codec.decoder(State)(started.args[0])  # type: ignore[index]
+    state: State = codec.decoder(State)(started.args[0])
     for event in rest:
         if isinstance(event, Received):
             state = state.after(codec.decoder(Control)(event.value))

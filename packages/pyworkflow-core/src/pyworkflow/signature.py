@@ -200,6 +200,17 @@ class Signature:
         return _Slot(what, self.codec.encoder(annotation), self.codec.decoder(annotation), note)
 
 
+def required_parameters(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the parameters of *function* that every call has to give."""
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is Parameter.empty
+        and parameter.kind not in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+    ]
+
+
 def _named(made: _Compiled, name: str) -> _Slot:
     return made.by_name.get(name) or cast("_Slot", made.rest)
 

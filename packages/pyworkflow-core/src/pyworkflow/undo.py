@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from pyworkflow.context import Undo
 from pyworkflow.errors import DefinitionError, UndoFailed
+from pyworkflow.signature import required_parameters
 
 if TYPE_CHECKING:
     from pyworkflow.context import WorkflowContext
@@ -28,13 +28,7 @@ def check_undo(step: Step[..., Any], undo: Any) -> None:
         msg = f"undo={undo!r} of step {step.name!r}: give a step, declared above it"
         raise DefinitionError(msg)
     known = {RESULT, *inspect.signature(step.function).parameters}
-    required = [
-        parameter.name
-        for parameter in inspect.signature(undo.function).parameters.values()
-        if parameter.default is Parameter.empty
-        and parameter.kind not in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
-    ]
-    if unknown := [name for name in required if name not in known]:
+    if unknown := [name for name in required_parameters(undo.function) if name not in known]:
         msg = (
             f"step {undo.name!r} cannot undo step {step.name!r}: its parameter {unknown[0]!r} is neither a parameter "
             f"of that step nor {RESULT!r}, which is given that step's result"

@@ -75,10 +75,8 @@ def trigger(session: Session, name: str) -> None:
 
 @schedules.command()
 @click.argument("name")
-@click.option(
-    "--start", "start", required=True, metavar="TIME", help="Times after this one, such as 2026-01-31T00:00Z."
-)
-@click.option("--end", "end", required=True, metavar="TIME", help="And up to this one.")
+@click.option("--start", "start", required=True, metavar="TIME", help="Times after this, such as 2026-01-31T00:00Z.")
+@click.option("--end", "end", required=True, metavar="TIME", help="And up to this.")
 @global_options
 @pass_session
 def backfill(session: Session, name: str, start: str, end: str) -> None:
