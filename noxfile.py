@@ -21,7 +21,7 @@ VERSION = META["project"]["version"]
 DIST = ROOT / "dist"
 CONSTRAINTS = ["-c", "constraints.txt"]
 
-CORE = "packages/pyworkflow-core[cli,testing]"
+CORE = "packages/pyworkflow-core[cli,schedules,testing]"
 SQLITE = "packages/pyworkflow-sqlite"
 CELERY = "packages/pyworkflow-celery"
 AWS = "packages/pyworkflow-aws"
@@ -134,7 +134,8 @@ def foreign_requirements(asked: str, expected: list[str]) -> list[str]:
         project = nox.project.load_toml(f"{folder}/pyproject.toml")["project"]
         found += project["dependencies"]
         if asked.startswith("pyworkflow[") or asked == "pyworkflow":
-            found += project.get("optional-dependencies", {}).get("cli", [])
+            extras = project.get("optional-dependencies", {})
+            found += extras.get("cli", []) + extras.get("schedules", [])
     return [requirement for requirement in found if not requirement.startswith("pyworkflow")]
 
 
