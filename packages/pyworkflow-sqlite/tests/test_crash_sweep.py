@@ -48,10 +48,12 @@ def completed(events: list[object]) -> set[str]:
     return {command.args[1] for command in commands if isinstance(command, CallStep)}
 
 
-def one_point(folder: Path, number: int, when: str) -> list[str]:
-    """Kill at one point, recover, and return what is wrong."""
+def one_point(folder: Path, number: int, when: str) -> list[str] | None:
+    """Kill at one point, recover, and return what is wrong; None: the run ended before that point."""
     folder.mkdir()
     killed = child(folder, str(number), when)
+    if killed.returncode == 0 and f"result {RESULT}\n" in killed.stdout and killed.stdout.count("commit ") < number:
+        return None
     if killed.returncode != -signal.SIGKILL:
         return [f"was not killed: {killed.returncode} {killed.stderr}"]
     before, started = completed(recorded(folder)), len(notes(str(folder / "log")))
@@ -81,4 +83,7 @@ def test_a_run_survives_sigkill_before_and_after_every_commit(tmp_path: Path) ->
     points = [(number, when) for number in range(1, commits + 1) for when in ("before", "after")]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         problems = list(threads.map(lambda p: one_point(tmp_path / f"{p[0]}-{p[1]}", *p), points))
-    assert {point: found for point, found in zip(points, problems, strict=True) if found} == {}
+    found = dict(zip(points, problems, strict=True))
+    assert {point: problem for point, problem in found.items() if problem} == {}
+    # Commits at the same moment are one, and a slow run shows more often that it lives: the count varies a little.
+    assert all(number > commits - 3 for (number, _), problem in found.items() if problem is None)

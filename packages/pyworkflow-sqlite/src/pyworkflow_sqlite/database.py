@@ -161,7 +161,7 @@ class Database:
             self._begin(connection)
             try:
                 migrate(connection, self.path)
-                connection.execute("commit")
+                self._commit(connection)
             except BaseException:
                 connection.execute("rollback")
                 raise
@@ -208,7 +208,7 @@ class Database:
         return results
 
     def _commit(self, connection: sqlite3.Connection) -> None:
-        """End a transaction that has changed something; tests count these, and die at them."""
+        """End a transaction; tests count these, and die at them."""
         connection.execute("commit")
         self.commits += 1
 
