@@ -74,12 +74,13 @@ def check(targets: Sequence[str], *, select: Sequence[str] = (), ignore: Sequenc
         except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
             found.add(_unreadable(source.path, error))
     program = Program.of(modules)
+    bodies: dict[Function, Body] = {}
     workflows = 0
     for module in modules:
         for function, scope in workflows_in(module):
             workflows += 1
             try:
-                found.update(_in_workflow(function, scope, module, program))
+                found.update(_in_workflow(function, scope, module, program, bodies))
             except RecursionError as error:
                 found.add(_unreadable(module.path, error))
     kept = sorted(finding for finding in found if finding.rule in rules)
@@ -98,12 +99,22 @@ def _unreadable(path: Path, error: Exception) -> Finding:
     return Finding(_displayed(path), line, column, "PW001", RULES["PW001"].text.format(what=what), "")
 
 
-def _in_workflow(workflow: Function, scope: Scope, module: Module, program: Program) -> Iterator[Finding]:
-    """Yield what is found in a workflow and, one after another, in the functions that it uses."""
+def _in_workflow(
+    workflow: Function, scope: Scope, module: Module, program: Program, bodies: dict[Function, Body]
+) -> Iterator[Finding]:
+    """Yield what is found in a workflow and, one after another, in the functions that it uses.
+
+    Args:
+        workflow: The function.
+        scope: Where it is declared.
+        module: Its module.
+        program: All modules.
+        bodies: What was looked at already, and will be by this.
+    """
     ways: dict[Function, tuple[str, ...]] = {workflow: ()}
     queue = [(workflow, scope)]
     for function, where in queue:  # it grows meanwhile
-        body = Body(function, where, program)
+        body = bodies.get(function) or bodies.setdefault(function, Body(function, where, program))
         for breach in body.breaches:
             if not is_excepted(breach.rule, _lines(breach), module.exceptions):
                 yield _finding(breach, workflow, ways[function], module)
