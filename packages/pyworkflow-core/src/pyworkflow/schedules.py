@@ -2,10 +2,10 @@
 
 What happens on the days on which clocks are changed:
 
-- An expression for *fixed times*, in which neither minute nor hour begins with ``*``, as in ``30 2 * * *``, fires once for
-  each time that it names: right after the gap for all that the clocks skip, and the first time for what they show twice.
-- Any other is an *interval*, as in ``*/15 * * * *`` or ``0 * * * *``, and keeps firing in real time: whenever the clocks
-  show a time that fits, so twice for what they show twice, and not for what they skip.
+- An expression for *fixed times*, in which neither minute nor hour begins with ``*``, as in ``30 2 * * *``, fires once
+  for each time that it names: right after the gap for all that the clocks skip, the first time for what they repeat.
+- Any other is an *interval*, as in ``*/15 * * * *`` or ``0 * * * *``, and keeps firing in real time: whenever the
+  clocks show a time that fits, so twice for what they repeat, and not for what they skip.
 """
 
 from __future__ import annotations
