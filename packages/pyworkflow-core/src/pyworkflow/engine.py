@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from pyworkflow.errors import (
     RunExists,
     RunNotFound,
     RunTerminated,
+    StorageError,
 )
 from pyworkflow.failures import rebuild
 from pyworkflow.heartbeat import Heartbeat
@@ -69,6 +70,9 @@ class StoredRuntime(DurableRuntime):
     every *sweep*, and shows that it lives by its lease.
     """
 
+    heartbeat: Callable[..., Heartbeat] = Heartbeat
+    """What shows that the worker lives; a simulation puts one without a thread in its place."""
+
     def __init__(self, app: App, options: WorkerOptions | None = None) -> None:
         self.app = app
         self.options = options or WorkerOptions()
@@ -78,6 +82,7 @@ class StoredRuntime(DurableRuntime):
         self._sweeper: asyncio.Task[None] | None = None
         self._nudge = asyncio.Event()
         self._next: datetime | None = None
+        self._doubtful = False  # a call failed that may have been carried out, so more may be held than is known
         self._waiting: defaultdict[str, set[asyncio.Future[Event | None]]] = defaultdict(set)
 
     @property
@@ -99,7 +104,11 @@ class StoredRuntime(DurableRuntime):
             now, workflow.name, request.args, request.kwargs, new_seed(), fingerprint=workflow.fingerprint
         )
         worker = await self.ensure_worker()
-        existing = await worker.begin(run, started, workflow)
+        try:
+            existing = await worker.begin(run, started, workflow)
+        except StorageError:
+            self._doubtful = True
+            raise
         if existing is None:
             return run.id
         if existing.workflow != workflow.name:
@@ -305,9 +314,8 @@ class StoredRuntime(DurableRuntime):
             raise RuntimeError(msg)
         self._stop_heartbeat()
         self._loop, self._nudge, self._next = loop, asyncio.Event(), None
-        name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"
-        self._worker = worker = Worker(
-            name,
+        worker = Worker(
+            _new_name(),
             storage,
             self.app.registry,
             self.clock,
@@ -318,10 +326,11 @@ class StoredRuntime(DurableRuntime):
             wake_at=self.wake_at,
         )
         lease = self.options.lease
-        storage.renew(name, self.clock.now(), lease)
-        self._heartbeat = Heartbeat(
-            lambda: self._beat(storage, name, loop),
-            lambda: storage.renew(name, self.clock.now(), timedelta(0)),
+        storage.renew(worker.name, self.clock.now(), lease)  # may fail, and then there is no worker
+        self._worker, self._doubtful = worker, False
+        self._heartbeat = type(self).heartbeat(
+            lambda: self._beat(storage, worker, loop),
+            lambda: self._hand_back(storage, worker),
             lease.total_seconds() / 3,
         )
         self._heartbeat.start()
@@ -369,9 +378,14 @@ class StoredRuntime(DurableRuntime):
 
     async def _look_for_work(self, storage: Storage, worker: Worker) -> datetime | None:
         options, workflows = self.options, self.app.registry.workflows
+        self._settle_doubts(storage, worker)
         while not worker.draining:
             now = self.clock.now()
-            jobs = await storage.claim(worker.name, now, options.lease, options.batch, workflows=list(workflows))
+            try:
+                jobs = await storage.claim(worker.name, now, options.lease, options.batch, workflows=list(workflows))
+            except StorageError:
+                self._doubtful = True
+                raise
             for job in jobs:
                 worker.take(job)
             if len(jobs) < options.batch:
@@ -379,8 +393,26 @@ class StoredRuntime(DurableRuntime):
         held, free = worker.tick(self.clock.now()), await storage.due()
         return held if free is None else free if held is None else min(held, free)
 
-    def _beat(self, storage: Storage, name: str, loop: asyncio.AbstractEventLoop) -> None:
-        woken = storage.renew(name, self.clock.now(), self.options.lease)
+    def _settle_doubts(self, storage: Storage, worker: Worker) -> None:
+        """Let the lease lapse, sooner or later, of what may be held and nobody here knows of."""
+        now = self.clock.now()
+        if self._doubtful:
+            name = _new_name()
+            storage.renew(name, now, self.options.lease)
+            worker.doubt(name)
+            self._doubtful = False
+        worker.forget_former()
+
+    def _hand_back(self, storage: Storage, worker: Worker) -> None:
+        """Have others take what is held here at once, and not when the lease lapses."""
+        if worker.may_hand_back:
+            for name in (*worker.former, worker.name):
+                storage.renew(name, self.clock.now(), timedelta(0))
+
+    def _beat(self, storage: Storage, worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
+        woken: list[tuple[str, int]] = []
+        for name in (worker.name, *worker.former):
+            woken += storage.renew(name, self.clock.now(), self.options.lease)
         if woken and not loop.is_closed():
             loop.call_soon_threadsafe(self._woken, woken)
 
@@ -398,6 +430,10 @@ class StoredRuntime(DurableRuntime):
         for future in self._waiting.get(run_id, ()):
             if not future.done():
                 future.set_result(end)
+
+
+def _new_name() -> str:
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"
 
 
 def _outcome(run_id: str, end: Event) -> Plain:

@@ -169,12 +169,14 @@ def facts_on_time(machine: Machine, now: datetime) -> list[Event]:
     return [Fired(now, pending.op) for pending in machine.timers(now)]
 
 
-def facts_after_loss(machine: Machine, steps: Mapping[str, Step[..., Any]], now: datetime) -> list[Event]:
+def facts_after_loss(
+    machine: Machine, steps: Mapping[str, Step[..., Any]], now: datetime
+) -> list[Attempted | Failed]:
     """Return what follows for the steps whose worker was lost: another attempt, or the end of attempts."""
     return [_after_loss(pending, steps, now) for pending in machine.steps() if _is_due(pending, now)]
 
 
-def _after_loss(pending: Pending, steps: Mapping[str, Step[..., Any]], now: datetime) -> Event:
+def _after_loss(pending: Pending, steps: Mapping[str, Step[..., Any]], now: datetime) -> Attempted | Failed:
     name = pending.command.name  # type: ignore[union-attr]
     options = steps[name].options if name in steps else StepOptions()
     if options.at_most_once:
