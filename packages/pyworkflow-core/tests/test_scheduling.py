@@ -55,17 +55,24 @@ async def parallel() -> None:
     await hook("never")
 
 
+# Kept out of the registry, so that the workers of other tests do not start them.
+SCHEDULED = {
+    name: default_registry.workflows.pop(name)
+    for flow in (daily, slow, impatient, parallel)
+    for name in (flow.name, flow.name + SUFFIX)
+}
+
+
 @pytest_asyncio.fixture
 async def env(request: pytest.FixtureRequest) -> AsyncIterator[WorkflowEnvironment]:
     """An environment that knows one of the scheduled workflows: what the test is marked with."""
     started.clear()
-    kept = dict(default_registry.workflows)
     wanted = f"sched.{request.param}"
-    for name in list(default_registry.workflows):
-        if name not in {wanted, wanted + SUFFIX}:
-            del default_registry.workflows[name]
+    known = {name: SCHEDULED[name] for name in (wanted, wanted + SUFFIX)}
+    default_registry.workflows.update(known)
     env = WorkflowEnvironment(start=START, schedules=True)
-    default_registry.workflows.update(kept)
+    for name in known:
+        del default_registry.workflows[name]
     async with env:
         yield env
 
@@ -150,7 +157,7 @@ async def test_a_stretch_of_the_past_is_backfilled_once(env: WorkflowEnvironment
 
 @of("daily")
 async def test_a_worker_that_knows_another_schedule_changes_it(env: WorkflowEnvironment) -> None:
-    changed = default_registry.workflows["sched.daily"]
+    changed = SCHEDULED["sched.daily"]
     before, changed.schedule = changed.schedule, Schedule("0 18 * * *", "Europe/Vienna")
     try:
         await env.app.begin_schedules(env.app.runtime())

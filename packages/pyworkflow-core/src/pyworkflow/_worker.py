@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from pyworkflow._history import effective
+from pyworkflow._history import effective, open_children
 from pyworkflow.carrier import Carrier
 from pyworkflow.clock import pauses
 from pyworkflow.effects import to_child
@@ -110,7 +110,7 @@ class Worker:
     next one go into one append, and the same task goes on with it. What is parked costs no task and no timer.
 
     Args:
-        name: Its id in the storage.
+        name: Its id in the storage; see `doubt`.
         settle: Called with a run's id and, if it ended here, the event that ended it.
         policy: Returns the retry policy and the number of retries of a step.
         observe: Called with events that are now part of a history.
@@ -132,6 +132,9 @@ class Worker:
     app: App | None = None
     draining: bool = False
     executions: dict[str, Execution] = field(factory=dict, init=False)
+    former: list[str] = field(factory=list, init=False)
+    _beginning: list[str] = field(factory=list, init=False)
+    _clean: bool = field(default=True, init=False)
     _kept: OrderedDict[str, tuple[Machine, int]] = field(factory=OrderedDict, init=False)
     _carrier: Carrier = field(init=False)
     _jobs: StepJobs = field(init=False)
@@ -169,6 +172,35 @@ class Worker:
         if jobs and self.notify is not None:
             self._spawn(self.notify(jobs))
 
+    # -- under what name ---------------------------------------------------------------
+
+    def doubt(self, name: str) -> None:
+        """Take the *name* from now on: under the old one something may be held of which nobody here knows.
+
+        That happens where a call of the storage was carried out and its answer was lost. What is known to be held
+        under the old name stays so until it is over; then its lease may lapse.
+        """
+        self.former.append(self.name)
+        self.name = name
+
+    def forget_former(self) -> None:
+        """Forget the former names under which nothing is under way any more, as far as is known."""
+        used = {execution.lease.worker for execution in self.executions.values()}
+        used |= {*self._beginning, *self._jobs.workers}
+        self.former = [name for name in self.former if name in used]
+
+    @property
+    def may_hand_back(self) -> bool:
+        """Whether who comes next may begin once more what is under way here, as if it had not begun."""
+        under_way = any(self._once(execution) for execution in self.executions.values()) or self._jobs.once()
+        return self._clean and not under_way
+
+    def _once(self, execution: Execution) -> list[int]:
+        """Return the steps under way that must not begin again."""
+        steps, pending = self.registry.steps, execution.machine.pending
+        names = {op: pending[op].command.name for op in execution.running if op in pending}  # type: ignore[union-attr]
+        return [op for op, name in names.items() if name in steps and steps[name].options.at_most_once]
+
     # -- taking runs -----------------------------------------------------------------
 
     async def begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
@@ -176,19 +208,25 @@ class Worker:
         lease = Job(run.id, RUN_OP, None, workflow.name, worker=self.name, epoch=1)
         execution = Execution(run.id, workflow, Machine(workflow.body, run.id), lease)
         now = started.at
-        decision = self._share(execution, decide(execution, [started], now), now)
+        decision = decide(execution, [started], now)
+        if decision.status is Status.CONTINUED:  # whoever takes it up creates the next run first
+            execution.machine.close()
+            return await self._create(run, started)
+        decision = self._share(execution, decision, now)
         status = decision.status or Status.RUNNING
         ended = now if status.is_final else None
         run = evolve(run, status=status, length=len(decision.events), ended_at=ended)
         own = _free(lease, decision.wake) if decision.parked else lease
         jobs: Sequence[Job] = () if decision.status else (own, *decision.jobs)
         existing: Run | None = run
+        self._beginning.append(self.name)
         hooks = () if decision.also is None or decision.status else decision.also.hooks
         try:
             existing = await self.storage.create(run, decision.events, jobs, hooks)
         except HookTaken:  # the workflow has to be told, so it begins like any run that is taken up later
             return await self._create(run, started)
         finally:
+            self._beginning.remove(lease.worker)  # type: ignore[arg-type]  # it has one
             if existing is not None:
                 execution.machine.close()
         if existing is not None:
@@ -255,7 +293,7 @@ class Worker:
         self.draining = True
         for execution in self.executions.values():
             execution.gone = True
-        tasks = list(self._tasks)
+        tasks = [*self._tasks, *self._jobs.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -270,9 +308,14 @@ class Worker:
         if running and grace > 0:
             await asyncio.wait(running | self._tasks, timeout=grace)
         left = [task for task in running | self._tasks if not task.done()]
+        once = [(execution, ops) for execution in self.executions.values() if (ops := self._once(execution))]
+        jobs = self._jobs.once()
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        for execution, ops in once:
+            await self._interrupt(execution, ops)
+        self._clean = self._clean and await self._jobs.interrupt(jobs)
         for execution in list(self.executions.values()):
             self._drop(execution)
         for machine, _ in self._kept.values():
@@ -283,6 +326,24 @@ class Worker:
     async def look(self) -> None:
         """Let go of steps whose run has ended meanwhile; storages do not tell of that."""
         await self._jobs.look(self.clock.now(), self.options.sweep)
+
+    async def _interrupt(self, execution: Execution, ops: Sequence[int]) -> None:
+        """Record that steps were cut short which must not begin again, and hand their run back."""
+        now = self.clock.now()
+        facts = [fact for fact in facts_after_loss(execution.machine, self.registry.steps, now) if fact.op in ops]
+        try:
+            await self.storage.append(
+                execution.run_id,
+                facts,
+                [_free(execution.lease, now)],
+                expected=execution.length,
+                lease=execution.lease,
+            )
+        except _NOT_OURS:
+            return
+        except (StorageError, Conflict) as error:  # then their lease has to lapse, which says the same
+            logger.warning("run %s cannot be handed back: %s", execution.run_id, error)
+            self._clean = False
 
     async def _resume(self, execution: Execution) -> None:
         job, now = execution.lease, self.clock.now()
@@ -562,12 +623,17 @@ class Worker:
             facts = [Failed(self.clock.now(), op, record_of(RunExists(msg), retryable=False))]
         elif command.detached:
             facts = [Completed(self.clock.now(), op, run.id if existing is None else existing.id)]
-        elif execution.gone or op not in execution.machine.pending:  # nobody waits for it any more
-            await self._insist(lambda: self._stop(to_child(execution.run_id, command, self.clock.now())))
+        elif execution.gone or op not in execution.machine.pending:  # perhaps nobody waits for it any more
+            await self._insist(lambda: self._stop_unwanted(execution.run_id, command))
         await self._continue(execution, facts)
 
-    async def _stop(self, message: Message) -> None:
+    async def _stop_unwanted(self, parent: str, command: StartChild) -> None:
+        """Stop a child that was created after its parent had stopped to wait for it, as is recorded."""
+        message = to_child(parent, command, self.clock.now())
         with suppress(RunEnded, RunNotFound):
+            run, events = await self.storage.load(parent)
+            if not run.status.is_final and command in open_children(effective(events)):
+                return  # what is not written yet may come to nothing, or another worker goes on with the parent
             run, _ = await self.storage.load(message.run_id, LAST)
             job = Job(run.id, RUN_OP, self.clock.now(), run.workflow)
             await self.storage.append(run.id, message.events, [job] if run.status is Status.RUNNING else ())

@@ -144,13 +144,15 @@ def workflow(
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
         if runtime is not None and durable is not None:
             _check_mode(runtime, durable=durable)
+        if times is not None:
+            from pyworkflow import scheduling
+
+            scheduling.check(function, durable=durable)
         made: Workflow[..., Any] = Workflow(
             function, name, default_registry, runtime=runtime, durable=durable, timeout=limit, schedule=times
         )
         if times is not None:
-            from pyworkflow.scheduling import declare
-
-            declare(made)
+            scheduling.declare(made)
         return made
 
     return decorate if function is None else decorate(function)

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from pyworkflow.errors import (
     RunExists,
     RunNotFound,
     RunTerminated,
+    StorageError,
 )
 from pyworkflow.failures import rebuild, record_of
 from pyworkflow.heartbeat import Heartbeat
@@ -60,6 +61,7 @@ from pyworkflow.stepjobs import LAST
 if TYPE_CHECKING:
     from pyworkflow.app import App
     from pyworkflow.clock import Clock
+    from pyworkflow.definitions import Workflow
     from pyworkflow.ports import Storage
 
 __all__ = ["StoredRuntime", "WorkerOptions"]
@@ -77,6 +79,9 @@ class StoredRuntime(DurableRuntime):
     begins = True
     """Whether a process that starts a run begins to carry it out, and needs a worker for that."""
 
+    heartbeat: Callable[..., Heartbeat] = Heartbeat
+    """What shows that the worker lives; a simulation puts one without a thread in its place."""
+
     def __init__(self, app: App, options: WorkerOptions | None = None) -> None:
         self.app = app
         self.options = options or WorkerOptions()
@@ -86,6 +91,7 @@ class StoredRuntime(DurableRuntime):
         self._sweeper: asyncio.Task[None] | None = None
         self._nudge = asyncio.Event()
         self._next: datetime | None = None
+        self._doubtful = False  # a call failed that may have been carried out, so more may be held than is known
         self._waiting: defaultdict[str, set[asyncio.Future[Event | None]]] = defaultdict(set)
 
     @property
@@ -106,13 +112,11 @@ class StoredRuntime(DurableRuntime):
         started = RunStarted(
             now, workflow.name, request.args, request.kwargs, new_seed(), fingerprint=workflow.fingerprint
         )
-        if self.begins:
-            existing = await (await self.ensure_worker()).begin(run, started, workflow)
-        else:
-            job = Job(run.id, RUN_OP, now, workflow.name)
-            existing = await (await self.storage()).create(evolve(run, length=1), [started], [job])
-            if existing is None:
-                await self.notify([job])
+        try:
+            existing = await self._begin(run, started, workflow)
+        except StorageError:
+            self._doubtful = True
+            raise
         if existing is None:
             return run.id
         if existing.workflow != workflow.name:
@@ -127,6 +131,15 @@ class StoredRuntime(DurableRuntime):
             )
             raise RunExists(msg)
         return existing.id
+
+    async def _begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
+        if self.begins:
+            return await (await self.ensure_worker()).begin(run, started, workflow)
+        job = Job(run.id, RUN_OP, started.at, workflow.name)
+        existing = await (await self.storage()).create(evolve(run, length=1), [started], [job])
+        if existing is None:
+            await self.notify([job])
+        return existing
 
     async def call(self, request: StartRequest) -> Plain:
         """Start a run and wait for its end."""
@@ -369,9 +382,8 @@ class StoredRuntime(DurableRuntime):
             raise RuntimeError(msg)
         self._stop_heartbeat()
         self._loop, self._nudge, self._next = loop, asyncio.Event(), None
-        name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"
-        self._worker = worker = Worker(
-            name,
+        worker = Worker(
+            _new_name(),
             storage,
             self.app.registry,
             self.clock,
@@ -384,10 +396,11 @@ class StoredRuntime(DurableRuntime):
             app=self.app,
         )
         lease = self.options.lease
-        storage.renew(name, self.clock.now(), lease)
-        self._heartbeat = Heartbeat(
-            lambda: self._beat(storage, name, loop),
-            lambda: storage.renew(name, self.clock.now(), timedelta(0)),
+        storage.renew(worker.name, self.clock.now(), lease)  # may fail, and then there is no worker
+        self._worker, self._doubtful = worker, False
+        self._heartbeat = type(self).heartbeat(
+            lambda: self._beat(storage, worker, loop),
+            lambda: self._hand_back(storage, worker),
             self.options.beat.total_seconds(),
         )
         self._heartbeat.start()
@@ -456,12 +469,17 @@ class StoredRuntime(DurableRuntime):
         options, workflows = self.options, self.app.workflows_of(self)
         queues = ("",) if options.queues is None else options.queues
         free = None
+        self._settle_doubts(storage, worker)
         while not worker.draining:
             now, room = self.clock.now(), worker.room()
             limit = options.batch if room is None else min(room, options.batch)
             if not limit:
                 break
-            jobs = await storage.claim(worker.name, now, options.lease, limit, workflows=workflows, queues=queues)
+            try:
+                jobs = await storage.claim(worker.name, now, options.lease, limit, workflows=workflows, queues=queues)
+            except StorageError:
+                self._doubtful = True
+                raise
             for job in jobs:
                 worker.take(job)
             if len(jobs) < limit:
@@ -473,8 +491,26 @@ class StoredRuntime(DurableRuntime):
         held = worker.tick(self.clock.now())
         return held if free is None else free if held is None else min(held, free)
 
-    def _beat(self, storage: Storage, name: str, loop: asyncio.AbstractEventLoop) -> None:
-        woken = storage.renew(name, self.clock.now(), self.options.lease)
+    def _settle_doubts(self, storage: Storage, worker: Worker) -> None:
+        """Let the lease lapse, sooner or later, of what may be held and nobody here knows of."""
+        now = self.clock.now()
+        if self._doubtful:
+            name = _new_name()
+            storage.renew(name, now, self.options.lease)
+            worker.doubt(name)
+            self._doubtful = False
+        worker.forget_former()
+
+    def _hand_back(self, storage: Storage, worker: Worker) -> None:
+        """Have others take what is held here at once, and not when the lease lapses."""
+        if worker.may_hand_back:
+            for name in (*worker.former, worker.name):
+                storage.renew(name, self.clock.now(), timedelta(0))
+
+    def _beat(self, storage: Storage, worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
+        woken: list[tuple[str, int]] = []
+        for name in (worker.name, *worker.former):
+            woken += storage.renew(name, self.clock.now(), self.options.lease)
         if woken and not loop.is_closed():
             loop.call_soon_threadsafe(self._woken, woken)
 
@@ -492,6 +528,10 @@ class StoredRuntime(DurableRuntime):
         for future in self._waiting.get(run_id, ()):
             if not future.done():
                 future.set_result(end)
+
+
+def _new_name() -> str:
+    return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"
 
 
 def _outcome(run_id: str, end: Event) -> Plain:

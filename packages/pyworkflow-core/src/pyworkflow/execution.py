@@ -174,7 +174,7 @@ def facts_on_time(machine: Machine, now: datetime) -> list[Event]:
     return [Fired(now, pending.op) for pending in machine.timers(now)]
 
 
-def facts_after_loss(machine: Machine, steps: Mapping[str, Step[..., Any]], now: datetime) -> list[Event]:
+def facts_after_loss(machine: Machine, steps: Mapping[str, Step[..., Any]], now: datetime) -> list[Attempted | Failed]:
     """Return what follows for the steps whose worker was lost: another attempt, or the end of attempts."""
     due = [pending for pending in machine.steps() if _is_due(pending, now)]
     return [after_loss(step.op, step.command.name, step.attempt, steps, now) for step in due]  # type: ignore[union-attr]

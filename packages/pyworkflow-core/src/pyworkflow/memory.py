@@ -26,7 +26,7 @@ class MemoryStorage(Storage):
     _keys: dict[str, str] = field(factory=dict, init=False, repr=False)
     _jobs: dict[_Key, Job] = field(factory=dict, init=False, repr=False)
     _leases: dict[str, datetime] = field(factory=dict, init=False, repr=False)
-    _woken: set[_Key] = field(factory=set, init=False, repr=False)
+    _woken: dict[_Key, None] = field(factory=dict, init=False, repr=False)  # in order, as all else here
     _dropped: set[_Key] = field(factory=set, init=False, repr=False)
     _hooks: dict[str, Hook] = field(factory=dict, init=False, repr=False)
     _guard: threading.RLock = field(factory=threading.RLock, init=False, repr=False)  # `renew` comes from any thread
@@ -87,6 +87,8 @@ class MemoryStorage(Storage):
                 if status.is_final:
                     self._hooks = {token: hook for token, hook in self._hooks.items() if hook.run_id != run_id}
             self._runs[run_id] = run
+            if lease is not None and (run_id, lease.op) in self._jobs:
+                self._jobs[run_id, lease.op] = evolve(self._jobs[run_id, lease.op], lapsed=False)
             if finish and lease is not None:
                 self._forget((run_id, lease.op))
             for job in jobs:
@@ -127,7 +129,7 @@ class MemoryStorage(Storage):
             if self._jobs[key].worker is None:
                 self._forget(key)
             else:
-                self._woken.add(key)
+                self._woken[key] = None
                 self._dropped.add(key)
         for message in also.tell:
             self._tell(message, now)
@@ -192,8 +194,11 @@ class MemoryStorage(Storage):
     ) -> list[Job]:
         """Take jobs whose time has come; see `Storage.claim`."""
         with self._guard:
-            for other in [other for other, until in self._leases.items() if until <= now and other != worker]:
-                self._release(other, now, lapsed=True)
+            holders = {job.worker: None for job in self._jobs.values() if job.worker is not None}
+            for other in {**self._leases, **holders}:
+                until = self._leases.get(other)
+                if other != worker and (until is None or until <= now):  # None: written when its lease was over already
+                    self._release(other, now, lapsed=True)
             due = [
                 (job.due, key)
                 for key, job in self._jobs.items()
@@ -223,8 +228,9 @@ class MemoryStorage(Storage):
                 return []
             self._leases[worker] = now + lease
             woken = [key for key in self._woken if self._jobs[key].worker == worker]
-            self._woken.difference_update(woken)
-            for key in self._dropped.intersection(woken):
+            for key in woken:
+                del self._woken[key]
+            for key in [key for key in woken if key in self._dropped]:
                 self._forget(key)
         return woken
 
@@ -261,9 +267,9 @@ class MemoryStorage(Storage):
         elif owned:
             data = old.data if job.data is None else job.data
             self._jobs[key] = evolve(old, due=job.due, data=data, worker=job.worker, lapsed=False)
-            self._woken.discard(key)
+            self._woken.pop(key, None)
         elif old.worker is not None:
-            self._woken.add(key)
+            self._woken[key] = None
         elif job.due is not None and (old.due is None or job.due < old.due):
             self._jobs[key] = evolve(old, due=job.due)
 
@@ -272,13 +278,14 @@ class MemoryStorage(Storage):
             if key in self._dropped:
                 self._forget(key)
             else:
-                self._jobs[key] = evolve(self._jobs[key], worker=None, due=now, lapsed=lapsed)
-                self._woken.discard(key)
+                job = self._jobs[key]
+                self._jobs[key] = evolve(job, worker=None, due=now, lapsed=lapsed or job.lapsed)
+                self._woken.pop(key, None)
         self._leases.pop(worker, None)
 
     def _forget(self, key: _Key) -> None:
         self._jobs.pop(key, None)
-        self._woken.discard(key)
+        self._woken.pop(key, None)
         self._dropped.discard(key)
 
 

@@ -7,7 +7,7 @@ first worker that knows the workflow, and told of a changed schedule by the next
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -91,19 +91,23 @@ def run_id_of(name: str) -> str:
 # -- declaring -------------------------------------------------------------------------
 
 
-def declare(flow: Workflow[..., Any]) -> Workflow[..., Any]:
-    """Declare the workflow that starts *flow* by its schedule.
+def check(function: Callable[..., Any], *, durable: bool | None) -> None:
+    """Refuse a function that a schedule cannot start.
 
     Raises:
-        DefinitionError: *flow* cannot be started so: it needs arguments, or is transient.
+        DefinitionError: It needs arguments, or is transient.
     """
-    needed = required_parameters(flow.function)
-    if needed:
-        msg = f"workflow {flow.name!r} has a schedule, so nobody gives it its argument {needed[0]!r}; give it a default"
+    name = function.__qualname__
+    if needed := required_parameters(function):
+        msg = f"workflow {name!r} has a schedule, so nobody gives it its argument {needed[0]!r}; give it a default"
         raise DefinitionError(msg)
-    if flow.durable is False:
-        msg = f"workflow {flow.name!r} has a schedule, and only durable runs can be started by one; drop durable=False"
+    if durable is False:
+        msg = f"workflow {name!r} has a schedule, and only durable runs can be started by one; drop durable=False"
         raise DefinitionError(msg)
+
+
+def declare(flow: Workflow[..., Any]) -> Workflow[..., Any]:
+    """Declare the workflow that starts *flow* by its schedule."""
 
     async def scheduler(state: State) -> None:
         await _keep(flow, state)
@@ -189,7 +193,7 @@ async def stop(run_id: str, reason: str) -> None:
 async def ensure(runtime: StoredRuntime, flows: Sequence[Workflow[..., Any]]) -> None:
     """Start the runs of the schedules of *flows*, and tell those that are under way of changes."""
     for flow in flows:
-        schedule, scheduler = flow.schedule, flow.registry.workflows[flow.name + SUFFIX]
+        schedule, scheduler = flow.schedule, runtime.app.registry.workflows[flow.name + SUFFIX]
         if schedule is None:
             continue
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ class StepJobs:
     observe: Callable[[Run, Sequence[Event]], None] | None = None
     _looked: datetime | None = field(default=None, init=False)
     _tasks: dict[Key, asyncio.Task[None]] = field(factory=dict, init=False)
+    _held: dict[Key, Job] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -61,14 +63,41 @@ class StepJobs:
         """The tasks that carry steps out."""
         return set(self._tasks.values())
 
+    @property
+    def workers(self) -> set[str | None]:
+        """The names under which the jobs are held."""
+        return {job.worker for job in self._held.values()}
+
+    def once(self) -> list[Job]:
+        """Return the jobs whose steps must not begin again."""
+        steps = self.carrier.registry.steps
+        names = {key: job.data[0] for key, job in self._held.items()}  # type: ignore[index]
+        return [self._held[key] for key, name in names.items() if name in steps and steps[name].options.at_most_once]
+
+    async def interrupt(self, jobs: Sequence[Job]) -> bool:
+        """Record that steps were cut short which must not begin again; return whether that is done."""
+        try:
+            for job in jobs:
+                name = job.data[0]  # type: ignore[index]
+                run = Job(job.run_id, RUN_OP, self.clock.now(), job.workflow)
+                fact = after_loss(job.op, name, 1, self.carrier.registry.steps, self.clock.now())
+                with suppress(*_NOT_OURS):
+                    await self.storage.append(job.run_id, [fact], [run], lease=job, finish=True)
+        except StorageError as error:  # then their lease has to lapse, which says the same
+            logger.warning("steps cannot be handed back: %s", error)
+            return False
+        return True
+
     def take(self, job: Job) -> None:
         """Carry out the step of a claimed *job*."""
         self.drop((job.run_id, job.op))  # our own lease had lapsed and nobody else came
+        self._held[job.run_id, job.op] = job
         self._tasks[job.run_id, job.op] = asyncio.create_task(self._carry_out(job))
 
     def drop(self, key: Key) -> None:
         """Stop a step that nobody waits for any more."""
         task = self._tasks.pop(key, None)
+        self._held.pop(key, None)
         if task is not None:
             task.cancel()
 
@@ -97,7 +126,7 @@ class StepJobs:
             await self._give_up(job, error)
         finally:
             if self._tasks.get(key) is task:
-                del self._tasks[key]
+                del self._tasks[key], self._held[key]
             self.freed()
 
     async def _step(self, job: Job) -> None:

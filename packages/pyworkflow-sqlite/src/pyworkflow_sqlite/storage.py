@@ -45,6 +45,10 @@ logger = logging.getLogger(__name__)
 _FINAL = tuple(status.value for status in Status if status.is_final)
 _CHUNK = 500
 _HOLDER = "select worker, epoch from jobs where run_id = ? and op = ?"
+_LAPSED = (  # those whose time is up, and those that wrote a job when it was up already
+    "select id from workers where until <= ? and id <> ? union select worker from jobs "
+    "where worker is not null and worker <> ? and not exists (select 1 from workers where id = jobs.worker)"
+)
 _TAKE_JOB = (
     "update jobs set worker = ?, epoch = epoch + 1, recoveries = recoveries + lapsed, due = null, woken = 0 "
     "where run_id = ? and op = ? returning run_id, op, workflow, queue, data, epoch, lapsed, recoveries, "
@@ -183,6 +187,8 @@ class SQLiteStorage(Storage):
                 db.execute(ADD_EVENTS, (run_id, length + 1, len(events), data))
             if status is not None:
                 _set_status(db, run_id, status, ended)
+            if lease is not None and lease.lapsed:
+                db.execute("update jobs set lapsed = 0 where run_id = ? and op = ?", (run_id, lease.op))
             if finish and lease is not None:
                 db.execute("delete from jobs where run_id = ? and op = ?", (run_id, lease.op))
             for row in rows:
@@ -313,9 +319,7 @@ class SQLiteStorage(Storage):
             for (other,) in db.execute("select id from workers where id <> ?", (worker,)).fetchall():
                 if self._liveness.is_dead(other):
                     _set_free(db, other, time, lapsed=True)
-            for (other,) in db.execute(
-                "select id from workers where until <= ? and id <> ?", (time, worker)
-            ).fetchall():
+            for (other,) in db.execute(_LAPSED, (time, worker, worker)).fetchall():
                 _set_free(db, other, time, lapsed=True)
             found = db.execute(
                 "select run_id, op from jobs where worker is null and due <= :now "  # noqa: S608 -- constants
@@ -391,7 +395,8 @@ def _prolong(db: sqlite3.Connection, worker: str, until: int) -> None:
 def _set_free(db: sqlite3.Connection, worker: str, now: int, *, lapsed: bool) -> None:
     """Make the jobs of a worker that was lost (*lapsed*), or stops, free and due."""
     db.execute("delete from jobs where worker = ? and woken = 2", (worker,))
-    db.execute("update jobs set worker = null, due = ?, lapsed = ?, woken = 0 where worker = ?", (now, lapsed, worker))
+    freed = "update jobs set worker = null, due = ?, lapsed = lapsed or ?, woken = 0 where worker = ?"
+    db.execute(freed, (now, lapsed, worker))
     db.execute("delete from workers where id = ?", (worker,))
 
 

@@ -1,0 +1,209 @@
+"""Random workflows for the simulation, and what each of them has to come to.
+
+A workflow is a tree: ``["seq", [...]]``, ``["step", "a", 0.3, 1]``. A part of it that depends on nothing but itself has
+one right result, whatever went wrong meanwhile; a race has as many as it has runners.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pyworkflow
+from pyworkflow import current_step, hook, sleep, step, workflow
+from pyworkflow.errors import FatalError, HookExpired, StepInterrupted
+from pyworkflow.testing.virtual import Process
+
+Tree = list[Any]
+
+_PATIENT = 100  # retries: however often a worker is lost, a step is not given up
+
+
+class Broken(Exception):
+    """What a workflow fails with that is to fail."""
+
+
+# -- steps: each tells the simulation that it begins -------------------------------------------------
+
+
+def _begin() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Process)
+    loop.begins(current_step())
+
+
+@step(name="sim.act", retries=_PATIENT, retry_policy="fixed?delay=300ms")
+async def act(key: str, seconds: float, failures: int) -> str:
+    _begin()
+    await asyncio.sleep(seconds)
+    if current_step().attempt <= failures:
+        msg = f"attempt {current_step().attempt}"
+        raise OSError(msg)
+    return key
+
+
+@step(name="sim.act_sync", retries=_PATIENT)
+def act_sync(key: str) -> str:
+    _begin()
+    return key
+
+
+@step(name="sim.act_once", at_most_once=True)
+async def act_once(key: str, seconds: float) -> str:
+    _begin()
+    await asyncio.sleep(seconds)
+    return key
+
+
+@step(name="sim.refuse", retries=_PATIENT)
+async def refuse(key: str) -> str:
+    _begin()
+    raise FatalError(key)
+
+
+@step(name="sim.release", retries=_PATIENT)
+async def release(key: str, seconds: float, result: str) -> None:  # noqa: ARG001 -- as its step is called
+    _begin()
+    await asyncio.sleep(seconds)
+
+
+@step(name="sim.reserve", retries=_PATIENT, undo=release)
+async def reserve(key: str, seconds: float) -> str:
+    _begin()
+    await asyncio.sleep(seconds)
+    return key
+
+
+# -- workflows ---------------------------------------------------------------------------------------
+
+
+@workflow(name="sim.tree")
+async def tree(name: str, parts: Tree, times: int = 0, fails: bool = False) -> Any:  # noqa: FBT001, FBT002 -- stored
+    result = await perform(parts, name)
+    if times:
+        await pyworkflow.continue_as_new(f"{name}+", parts, times - 1, fails)
+    if fails:
+        raise Broken(name)
+    return result
+
+
+async def perform(parts: Tree, path: str) -> Any:  # noqa: C901, PLR0911, PLR0912 -- one case a kind
+    match parts:
+        case ["step", key, seconds, failures]:
+            return await act(key, seconds, failures)
+        case ["sync", key]:
+            return await act_sync(key)
+        case ["reserve", key, seconds]:
+            return await reserve(key, seconds)
+        case ["once", key, seconds]:
+            try:
+                return await act_once(key, seconds)
+            except StepInterrupted:
+                return "interrupted"
+        case ["refused", key]:
+            try:
+                return await refuse(key)
+            except FatalError as error:
+                return f"refused {error}"
+        case ["sleep", seconds]:
+            await sleep(seconds)
+            return "slept"
+        case ["chance"]:
+            return [pyworkflow.random(), str(pyworkflow.uuid4())]
+        case ["hook", timeout]:
+            try:
+                return await hook(path, str, token=path, timeout=timeout)
+            except HookExpired:
+                return "expired"
+        case ["child", inner]:
+            return await tree(f"{path}/", inner)
+        case ["seq", inner]:
+            return [await perform(part, f"{path}.{n}") for n, part in enumerate(inner)]
+        case ["gather", inner]:
+            return await asyncio.gather(*(perform(part, f"{path}.{n}") for n, part in enumerate(inner)))
+        case ["race", inner]:
+            return await race([perform(part, f"{path}.{n}") for n, part in enumerate(inner)])
+        case ["limit", seconds, inner]:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await perform(inner, f"{path}.t")
+            except TimeoutError:
+                return "late"
+    raise ValueError(parts)
+
+
+async def race(parts: list[Any]) -> list[Any]:
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await pyworkflow.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        first = done[0]
+        return [tasks.index(first), first.result()]
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+# -- what they are, and what they come to --------------------------------------------------------------
+
+
+def random_tree(chance: Random, depth: int = 3, prefix: str = "") -> Tree:
+    """Return a workflow."""
+    key = f"k{prefix}"
+    if depth == 0 or chance.random() < 0.25:
+        return _leaf(chance, key)
+    kind = chance.choice(["seq", "seq", "gather", "gather", "race", "limit", "child"])
+    if kind == "child":
+        return ["child", random_tree(chance, depth - 1, f"{prefix}c")]
+    if kind == "limit":
+        return ["limit", _time(chance), random_tree(chance, depth - 1, f"{prefix}t")]
+    return [kind, [random_tree(chance, depth - 1, f"{prefix}{n}") for n in range(chance.choice([1, 2, 2, 3]))]]
+
+
+def _leaf(chance: Random, key: str) -> Tree:
+    kind = chance.choice(["step"] * 4 + ["sync", "once", "refused", "sleep", "chance", "hook", "reserve"])
+    match kind:
+        case "step":
+            return ["step", key, _time(chance), chance.choice([0, 0, 0, 1, 2])]
+        case "reserve" | "once":
+            return [kind, key, _time(chance)]
+        case "sync" | "refused":
+            return [kind, key]
+        case "sleep":
+            return ["sleep", _time(chance)]
+        case "hook":
+            return ["hook", chance.choice([None, 2.0])]
+        case _:
+            return ["chance"]
+
+
+def _time(chance: Random) -> float:
+    return chance.choice([0.01, 0.1, 0.5, 1.0, 3.0, 8.0])
+
+
+def fits(parts: Tree, path: str, result: Any) -> bool:  # noqa: PLR0911 -- one case a kind
+    """Whether *result* is one that the workflow may come to."""
+    match parts:
+        case ["step" | "sync" | "reserve", key, *_]:
+            return result == key
+        case ["once", key, _]:
+            return result in (key, "interrupted")
+        case ["refused", key]:
+            return result == f"refused {key}"
+        case ["sleep", _]:
+            return result == "slept"
+        case ["chance"]:
+            return isinstance(result, list)
+        case ["hook", timeout]:
+            return result == f"to {path}" or (timeout is not None and result == "expired")
+        case ["child", inner]:
+            return fits(inner, f"{path}/", result)
+        case ["seq" | "gather", inner]:
+            return len(result) == len(inner) and all(
+                fits(part, f"{path}.{n}", value) for n, (part, value) in enumerate(zip(inner, result, strict=True))
+            )
+        case ["race", inner]:
+            return fits(inner[result[0]], f"{path}.{result[0]}", result[1])
+        case ["limit", _, inner]:
+            return result == "late" or fits(inner, f"{path}.t", result)
+    raise ValueError(parts)
