@@ -424,7 +424,7 @@ class Worker:
                     decision = self._share(execution, decide(execution, facts, now, all_steps=all_steps), now)
                     if decision.status is Status.CONTINUED:
                         await self._continue_as(execution, decision.events[-1])
-                    length = await self._write(execution, decision)
+                    length = await self._write(execution, decision, now)
                 except Conflict:  # told something meanwhile: take it in, and decide again
                     await self._rebuild(execution)
                     execution.inbox[:0] = _still_news(execution.machine, facts)
@@ -434,6 +434,8 @@ class Worker:
                 if execution.gone or self.draining:
                     return None
                 if not execution.inbox and not execution.stale:
+                    if len(todo) == 1 and type(todo[0].command) is CallStep:
+                        return todo[0]
                     first = next((pending for pending in todo if isinstance(pending.command, CallStep)), None)
                     self._dispatch(execution, [pending for pending in todo if pending is not first])
                     return first
@@ -456,13 +458,12 @@ class Worker:
         execution.starting = len(shared.todo)
         return shared
 
-    async def _write(self, execution: Execution, decision: Decision) -> int:
+    async def _write(self, execution: Execution, decision: Decision, now: datetime) -> int:
         if not decision.events and not decision.parked:
             return execution.length
         jobs = [*decision.jobs, *([_free(execution.lease, decision.wake)] if decision.parked else ())]
         waits, also = pauses(), decision.also
         while True:
-            now = self.clock.now()
             try:
                 return await self.storage.append(
                     execution.run_id,
@@ -484,6 +485,7 @@ class Worker:
             except StorageError as error:  # what was done is not thrown away because the disk is full
                 logger.warning("run %s cannot be written, trying again: %s", execution.run_id, error)
                 await asyncio.sleep(next(waits))
+            now = self.clock.now()
 
     def _written(self, execution: Execution, decision: Decision, length: int) -> Sequence[Pending]:
         """Do what a decision entails once it is durable; return the steps to carry out."""

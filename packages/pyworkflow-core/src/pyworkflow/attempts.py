@@ -34,6 +34,8 @@ async def attempt(
     token, outside = step_context.set(context), workflow_context.set(None)
     try:
         if step.options.timeout is None and step.options.heartbeat is None:
+            if step.is_async:
+                return await step.function(*args, **kwargs)
             return await _call(step, args, kwargs, threads)
         return await _in_time(step, args, kwargs, context, threads)
     except asyncio.CancelledError:

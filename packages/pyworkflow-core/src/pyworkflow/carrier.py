@@ -55,10 +55,11 @@ class Carrier:
             msg = f"step {name!r} is not known in this process; import the module that declares it"
             raise RunBlocked(msg)
         try:
-            decoded_args, decoded_kwargs = step.signature.decode_call(args, kwargs)
+            signature = step.signature
+            decoded_args, decoded_kwargs = signature.decode_call(args, kwargs)
             context = StepContext(run_id, name, number, f"{run_id}/{op}", app=self.app)
             result = await attempt(step, decoded_args, decoded_kwargs, context, self._threads(step))
-            value = step.signature.encode_result(result)
+            value = signature.encode_result(result)
         except asyncio.CancelledError as cancelled:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise

@@ -17,6 +17,7 @@ from pyworkflow.model import (
     Abandoned,
     Attempted,
     CallStep,
+    Completed,
     Effects,
     Event,
     Failed,
@@ -126,6 +127,12 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
     machine, running = execution.machine, execution.running
     expired = [hook.token for fact in facts if isinstance(fact, Fired) and (hook := _hook(machine, fact.op))]
     commands = machine.feed(facts)
+    if len(facts) == 1 == len(commands) and type(facts[0]) is Completed and machine.only_asks and not all_steps:
+        command = commands[0]
+        if type(command) is CallStep:  # one step of a sequence: what follows comes to this, and is found out faster
+            request = Requested(now, command)
+            machine.record((request,))
+            return Decision((facts[0], request), (machine.pending[command.op],))
     events: list[Event] = [*facts]
     events += [Patched(now, change) for change in machine.take_patches()]
     if commands:

@@ -153,6 +153,13 @@ class Machine(Asking):
         """Whether the workflow waits for something that nobody will ever give it."""
         return self._main is not None and not self._main.done() and not self.pending
 
+    @property
+    def only_asks(self) -> bool:
+        """Whether all that the workflow last did was to ask for something."""
+        if self._abandoned or self._new_patches or self.deadline is not None:
+            return False
+        return self._main is not None and not self._main.done()
+
     def take_abandoned(self) -> Sequence[Pending]:
         """Return the operations that the workflow stopped waiting for since it was last asked."""
         if not self._abandoned:
@@ -210,7 +217,8 @@ class Machine(Asking):
     def _apply(self, event: Event) -> None:
         match event:
             case Completed(op=op, value=value):
-                self._answer(op, lambda answer: answer.set_result(value))
+                if (answer := self._answered(op)) is not None:
+                    answer.set_result(value)
             case Requested():
                 self._check(event)
             case Fired(op=op):
@@ -246,18 +254,20 @@ class Machine(Asking):
         context.run(workflow_context.set, self)
         self._main = self._loop.create_task(self._body(event.args, event.kwargs), context=context)
 
-    def _answer(self, op: int, settle: Callable[[Answer], None]) -> None:
+    def _answered(self, op: int) -> Answer | None:
+        """Return what waits for an answer to *op*: the first one counts, later ones find nothing pending."""
         pending = self._pop(op)
-        if pending is not None and isinstance(pending.listener, Answer) and not pending.listener.done():
-            settle(pending.listener)  # the first answer counts; later ones find nothing pending
+        if pending is None or not isinstance(pending.listener, Answer) or pending.listener.done():
+            return None
+        return pending.listener
 
     def _fail(self, op: int, error: BaseException) -> None:
         pending = self.pending.get(op)
         if pending is not None and isinstance(pending.listener, Inbox):
             self._pop(op)
             pending.listener.fail(error)
-        else:
-            self._answer(op, lambda answer: answer.set_exception(error))
+        elif (answer := self._answered(op)) is not None:
+            answer.set_exception(error)
 
     def _receive(self, pending: Pending, payload: Plain) -> None:
         inbox = pending.listener

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Answer(asyncio.Future[Any]):
     """What a workflow awaits; tells the machine when nobody wants the answer any more."""
 
+    __slots__ = ("machine", "pending")
+
     machine: Machine
     pending: Pending
 

@@ -16,19 +16,33 @@ from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
 from pyworkflow.errors import StorageError
-from pyworkflow.model import Command, Event
+from pyworkflow.model import CallStep, Command, Completed, Event, Requested
 from pyworkflow.plain import Plain
 
 SPEC = 1
 """The newest form of events that this version reads, and the one it writes."""
 
-_dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
-_load = json.JSONDecoder().decode
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+_parse_from = json.JSONDecoder().raw_decode
+_quote = json.encoder.encode_basestring_ascii
+
+
+def _made_once() -> Callable[[Any], str]:
+    """Return what encodes; `json.JSONEncoder.encode` makes it anew for each call, which takes as long as the rest."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # an interpreter without the C part
+        return _encoder.encode
+    encode = make(None, _encoder.default, _quote, None, ":", ",", *(False, False, False))  # sort, skip, allow NaN
+    return lambda value: "".join(encode(value, 0))
+
+
+_dump = _made_once()
 
 
 def dumps(events: Sequence[Event]) -> str:
     """Return *events* as JSON text."""
-    return _dump({"spec": SPEC, "events": [_write(event) for event in events]})
+    texts = [write(event) if (write := _WRITERS.get(type(event))) else _dump(_write(event)) for event in events]
+    return f'{{"spec":{SPEC},"events":[{",".join(texts)}]}}'
 
 
 def loads(text: str | bytes) -> list[Event]:
@@ -43,7 +57,9 @@ def loads(text: str | bytes) -> list[Event]:
     if data["spec"] > SPEC:
         raise StorageError(f"written by a newer pyworkflow (spec {data['spec']}; this one reads up to {SPEC})")
     try:
-        return [_read(event, Event) for event in data["events"]]
+        return [
+            read(event) if (read := _READERS.get(event["type"])) else _read(event, Event) for event in data["events"]
+        ]
     except KeyError as error:
         raise StorageError(f"damaged events: {error} is missing or unknown in {_cut(text)}") from None
     except Exception as error:  # noqa: BLE001 -- the text can be anything, and so can the complaint
@@ -66,9 +82,13 @@ def loads_plain(text: str | bytes) -> Plain:
 
 def _parse(text: str | bytes) -> Any:
     try:
-        return _load(text if isinstance(text, str) else text.decode())
+        text = text if isinstance(text, str) else text.decode()
+        data, end = _parse_from(text)  # what `decode` does beside this is about white space
     except (ValueError, RecursionError) as error:
         raise StorageError(f"damaged JSON: {error} in {_cut(text)}") from None
+    if end != len(text):
+        raise StorageError(f"damaged JSON: extra data at character {end} in {_cut(text)}")
+    return data
 
 
 def _cut(text: str | bytes) -> str:
@@ -123,3 +143,53 @@ def _converter() -> Converter:
 _events = _converter()
 _write: Callable[[Any], Any] = _events.get_unstructure_hook(Event)
 _read: Callable[[Any, Any], Any] = _events.get_structure_hook(Event)
+
+
+# -- the events of every step, by hand: they are what a run is made of -----------------------
+
+
+def _text(value: Plain) -> str:
+    kind = type(value)
+    if kind is int:
+        return int.__repr__(value)
+    return _quote(value) if kind is str else _dump(value)
+
+
+def _write_completed(event: Completed) -> str:
+    return f'{{"at":"{event.at.isoformat()}","op":{event.op},"value":{_text(event.value)},"type":"completed"}}'
+
+
+def _write_requested(event: Requested) -> str:
+    command = event.command
+    if type(command) is not CallStep:
+        return _dump(_write(event))
+    kwargs = _dump(command.kwargs) if command.kwargs else "{}"
+    return (
+        f'{{"at":"{event.at.isoformat()}","command":{{"op":{command.op},"name":{_quote(command.name)},'
+        f'"args":{_dump(command.args)},"kwargs":{kwargs},"kind":"step"}},"type":"requested"}}'
+    )
+
+
+def _read_completed(data: Any) -> Completed:
+    return Completed(_read_time(data["at"], None), _whole(data["op"]), data["value"])
+
+
+def _read_requested(data: Any) -> Event:
+    command = data["command"]
+    if command["kind"] != CallStep.kind:
+        return cast("Event", _read(data, Event))
+    op, name = _whole(command["op"]), command["name"]
+    if type(name) is not str:
+        raise TypeError(f"{name!r:.40} is no str")
+    step = CallStep(op, name, command["args"], command["kwargs"])
+    return Requested(_read_time(data["at"], None), step)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r:.40} is no int")
+    return value
+
+
+_WRITERS: dict[type, Callable[[Any], str]] = {Completed: _write_completed, Requested: _write_requested}
+_READERS: dict[str, Callable[[Any], Event]] = {"completed": _read_completed, "requested": _read_requested}

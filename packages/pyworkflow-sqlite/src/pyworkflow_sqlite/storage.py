@@ -49,6 +49,12 @@ _LAPSED = (  # those whose time is up, and those that wrote a job when it was up
     "select id from workers where until <= ? and id <> ? union select worker from jobs "
     "where worker is not null and worker <> ? and not exists (select 1 from workers where id = jobs.worker)"
 )
+# A step of a sequence, at one go: without the lease, or on another length, there is no seq, and nothing is written.
+_ADD_HELD = (
+    "insert or ignore into events (run_id, seq, n, data) values (?, (select ? from jobs where run_id = ? and op = ? "
+    "and worker = ? and epoch = ? "
+    "and ? = (select seq + n from events where run_id = jobs.run_id order by seq desc limit 1)), ?, ?)"
+)
 _TAKE_JOB = (
     "update jobs set worker = ?, epoch = epoch + 1, recoveries = recoveries + lapsed, due = null, woken = 0 "
     "where run_id = ? and op = ? returning run_id, op, workflow, queue, data, epoch, lapsed, recoveries, "
@@ -176,8 +182,14 @@ class SQLiteStorage(Storage):
         rows = [job_row(job) for job in jobs]
         ended = micros(now) if now is not None and status is not None and status.is_final else None
         messages = told(also, now)
+        held: tuple[Any, ...] | None = None
+        if expected is not None and lease is not None and events and status is None and not jobs and also is None:
+            seq = expected + 1
+            held = run_id, seq, run_id, lease.op, lease.worker, lease.epoch, seq, len(events), data
 
         def operation(db: sqlite3.Connection) -> int:
+            if held is not None and db.execute(_ADD_HELD, held).rowcount == 1:
+                return expected + len(events)  # type: ignore[operator]
             length = self._check(db, run_id, expected, lease, status)
             if also is not None:
                 check_hooks(db, also.hooks)
