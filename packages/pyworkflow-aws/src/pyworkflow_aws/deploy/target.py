@@ -197,7 +197,7 @@ def kind_of(runtime: str) -> Kind:
         ConfigError: It cannot be deployed.
     """
     if runtime not in KINDS:
-        msg = f"--runtime {runtime}: what can be deployed is {' and '.join(KINDS)}{did_you_mean(runtime, KINDS)}"
+        msg = f"there is no runtime {runtime!r}{did_you_mean(runtime, KINDS)} to deploy, but {' and '.join(KINDS)}"
         raise ConfigError(msg)
     return KINDS[runtime]
 
