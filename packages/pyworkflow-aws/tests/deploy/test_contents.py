@@ -2,10 +2,10 @@ import os
 import socket
 
 import pytest
-from pyworkflow_aws.deploy.contents import gather
-from pyworkflow_aws.deploy.exclusions import NEEDLESS, SECRETS, Exclusions
 
 from pyworkflow.errors import ConfigError
+from pyworkflow_aws.deploy.contents import gather
+from pyworkflow_aws.deploy.exclusions import NEEDLESS, SECRETS, Exclusions
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq98\n-----END RSA PRIVATE KEY-----\n"
 

@@ -1,5 +1,7 @@
 import pytest
 from attrs import evolve
+
+from pyworkflow.errors import ConfigError
 from pyworkflow_aws.deploy.plan import (
     Configure,
     CreateFunction,
@@ -21,8 +23,6 @@ from pyworkflow_aws.deploy.plan import (
 )
 from pyworkflow_aws.deploy.policy import Place, role_policy
 from pyworkflow_aws.deploy.target import KINDS, Target
-
-from pyworkflow.errors import ConfigError
 
 HERE = Place("123456789012", "eu-west-1")
 CODE = "sha-of-the-code"

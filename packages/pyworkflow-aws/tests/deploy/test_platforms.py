@@ -1,4 +1,5 @@
 import pytest
+
 from pyworkflow_aws.deploy.platforms import Platform, misfits
 
 ARM = Platform("3.13", "arm64")

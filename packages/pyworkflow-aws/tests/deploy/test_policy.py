@@ -1,9 +1,9 @@
 import pytest
+
+from pyworkflow.errors import ConfigError
 from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy, statements_of, too_wide
 from pyworkflow_aws.deploy.target import KINDS, Target
 from pyworkflow_aws.deploy.template import ANYWHERE
-
-from pyworkflow.errors import ConfigError
 
 HERE = Place("123456789012", "eu-west-1")
 READ = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::prices/*"}
@@ -56,6 +56,12 @@ def test_a_durable_function_may_also_keep_its_runs():
 def test_callers_start_runs_on_the_alias_alone():
     starts = {one for action, one in allowed(callers_policy(target(), HERE)) if action == "lambda:InvokeFunction"}
     assert starts == {"arn:aws:lambda:eu-west-1:123456789012:function:shop:live"}
+
+
+@pytest.mark.parametrize("policy", [role_policy, callers_policy])
+def test_large_values_are_written_below_one_prefix_of_the_bucket(policy):
+    more = allowed(policy(target(bucket="big"), HERE)) - allowed(policy(target(), HERE))
+    assert more == {(f"s3:{verb}Object", "arn:aws:s3:::big/pyworkflow/*") for verb in ("Get", "Put")}
 
 
 def test_other_partitions_have_other_arns():

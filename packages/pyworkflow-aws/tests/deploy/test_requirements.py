@@ -1,9 +1,9 @@
 import importlib.metadata
 
 import pytest
-from pyworkflow_aws.deploy.requirements import read, installed_versions
 
 from pyworkflow.errors import ConfigError
+from pyworkflow_aws.deploy.requirements import installed_versions, read
 
 OURS = ("pyworkflow", "pyworkflow-core", "pyworkflow-aws", "pyworkflow-sqlite")
 
@@ -78,7 +78,7 @@ def test_the_project_is_the_nearest_folder_upwards(tmp_path):
 
 
 def test_dynamic_dependencies_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="are dynamic: .* --requirements"):
+    with pytest.raises(ConfigError, match=r"are dynamic: .* --requirements"):
         lines(tmp_path, '[project]\ndynamic = ["dependencies"]\n', "pyproject.toml")
 
 

@@ -2,9 +2,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from pyworkflow_aws.deploy.source import Source, find_source
 
 from pyworkflow.errors import ConfigError
+from pyworkflow_aws.deploy.source import Source, find_source
 
 LOUD = "raise SystemExit('it was imported')\n"
 
@@ -50,7 +50,7 @@ def test_what_is_not_there_is_refused(project, place, said):
 
 
 def test_what_is_installed_is_not_shipped_as_a_project(project):
-    with pytest.raises(ConfigError, match="'pytest' is installed in .*site-packages"):
+    with pytest.raises(ConfigError, match=r"'pytest' is installed in .*site-packages"):
         find_source("pytest")
 
 

@@ -133,10 +133,10 @@ class Deployer:
             self.account.lambda_.update_alias(**alias, RoutingConfig={"AdditionalVersionWeights": {}})
 
     def _code(self) -> dict[str, Any]:
-        if self.target.bucket is None:
+        if self.target.bucket is None or len(self.bundle.data) <= UPLOAD_LIMIT:
             return {"ZipFile": self.bundle.data}
         digest = self.bundle.digest.rstrip("=").replace("/", "_").replace("+", "-")
-        key = f"pyworkflow/{self.target.name}/{digest}.zip"
+        key = f"pyworkflow-deploy/{self.target.name}/{digest}.zip"
         self.account.s3.put_object(Bucket=self.target.bucket, Key=key, Body=self.bundle.data)
         return {"S3Bucket": self.target.bucket, "S3Key": key}
 
