@@ -12,7 +12,7 @@ import pyworkflow
 from pyworkflow.errors import ConfigError
 from pyworkflow_aws.deploy import requirements
 from pyworkflow_aws.deploy.archive import pack
-from pyworkflow_aws.deploy.bundle import build
+from pyworkflow_aws.deploy.bundle import _add, build
 from pyworkflow_aws.deploy.contents import gather
 from pyworkflow_aws.deploy.exclusions import Exclusions
 from pyworkflow_aws.deploy.ours import PACKAGES
@@ -44,9 +44,37 @@ def content(bundle, name):
 def project(tmp_path):
     root = tmp_path / "project"
     root.mkdir()
-    (root / "flows.py").write_text("def queue(boto3):\n    return boto3.client('cloudwatch')\n")
+    (root / "flows.py").write_text("")
     (root / "requirements.txt").write_text("")
     return root
+
+
+def acme(folder):
+    """Make the wheel of a plugin that requires our core."""
+    info = "acme-1.0.dist-info"
+    wheel = {
+        "acme.py": b"",
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: acme\nVersion: 1.0\nRequires-Dist: pyworkflow-core==0.1.0\n",
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": f"acme.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n".encode(),
+    }
+    (folder / "acme-1.0-py3-none-any.whl").write_bytes(pack(wheel))
+
+
+CANARIES = [".env", ".git/config", "tests/test_flows.py", "tls.key", "venv/pyvenv.cfg", "venv/lib/x.py", "a.db"]
+
+
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory):
+    """A bundle of a project with code, canaries, a compiled requirement and a plugin, for another processor."""
+    root = tmp_path_factory.mktemp("project")
+    for name in CANARIES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("a canary that sings\n")
+    acme(root)
+    (root / "flows.py").write_text("def watch(boto3):\n    return boto3.client('cloudwatch')\n")
+    (root / "requirements.txt").write_text("markupsafe==3.0.4\n./acme-1.0-py3-none-any.whl\npyworkflow[aws]\n")
+    return bundled(root, platform=ARM)
 
 
 @pytest.fixture(scope="module")
@@ -130,42 +158,25 @@ def test_the_same_input_makes_the_same_bytes_with_either_installer(example, inst
 # -- projects --------------------------------------------------------------------
 
 
-def test_compiled_packages_are_those_of_the_platform_asked_for(project):
-    (project / "requirements.txt").write_text("markupsafe==3.0.4\n")
-    bundle = bundled(project, platform=ARM)
-    assert [name for name in names(bundle) if name.endswith(".so")] == [
-        "markupsafe/_speedups.cpython-313-aarch64-linux-gnu.so"
-    ]
-    assert "cloudwatch" in bundle.services  # flows.py calls it
+def test_compiled_packages_are_those_of_the_platform_asked_for(arm):
+    compiled = [name for name in names(arm) if name.endswith(".so")]
+    assert compiled == ["markupsafe/_speedups.cpython-313-aarch64-linux-gnu.so"]
 
 
-def test_nothing_that_was_planted_is_in_the_zip(project):
-    canaries = [".env", ".git/config", "tests/test_flows.py", "tls.key", "venv/pyvenv.cfg", "venv/lib/x.py", "a.db"]
-    for name in canaries:
-        (project / name).parent.mkdir(exist_ok=True)
-        (project / name).write_text("a canary that sings\n")
-    bundle = bundled(project)
-    archive = zipfile.ZipFile(io.BytesIO(bundle.data))
-    assert not set(canaries) & set(archive.namelist())
+def test_services_that_the_code_names_are_kept(arm):
+    assert arm.services == {"cloudwatch"}
+
+
+def test_nothing_that_was_planted_is_in_the_zip(arm):
+    archive = zipfile.ZipFile(io.BytesIO(arm.data))
+    assert not set(CANARIES) & set(archive.namelist())
     assert not any(b"a canary that sings" in archive.read(name) for name in archive.namelist())
-    assert bundle.files == ("flows.py",)
+    assert arm.files == ("flows.py",)
 
 
-def test_a_plugin_that_requires_us_gets_us_and_not_a_namesake(project):
-    metadata = "Metadata-Version: 2.1\nName: acme\nVersion: 1.0\nRequires-Dist: pyworkflow-core==0.1.0\n"
-    info = "acme-1.0.dist-info"
-    wheel = {
-        "acme.py": b"",
-        f"{info}/METADATA": metadata.encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/RECORD": f"acme.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n".encode(),
-    }
-    (project / "wheels").mkdir()
-    (project / "wheels" / "acme-1.0-py3-none-any.whl").write_bytes(pack(wheel))
-    (project / "requirements.txt").write_text("./wheels/acme-1.0-py3-none-any.whl\npyworkflow[aws]\n")
-    bundle = bundled(project)
-    assert "acme.py" in names(bundle)
-    assert content(bundle, "pyworkflow/__init__.py") == Path(pyworkflow.__file__).read_bytes()
+def test_a_plugin_that_requires_us_gets_us_and_not_a_namesake(arm):
+    assert "acme.py" in names(arm)
+    assert content(arm, "pyworkflow/__init__.py") == Path(pyworkflow.__file__).read_bytes()
 
 
 @pytest.mark.parametrize("installer", ["uv", "pip"])
@@ -190,11 +201,12 @@ def test_hashes_need_uv(project):
         bundled(project, installer="pip")
 
 
-def test_a_file_in_the_place_of_a_packages_is_refused(project):
-    (project / "boto3").mkdir()
-    (project / "boto3" / "__init__.py").write_text("")
+def test_a_file_in_the_place_of_a_packages_is_refused(project, tmp_path):
+    for root in (project, tmp_path / "stage"):
+        (root / "boto3").mkdir(parents=True)
+        (root / "boto3" / "__init__.py").write_text("")
     with pytest.raises(ConfigError, match=r"boto3/__init__\.py: a file of your code would take the place of one"):
-        bundled(project)
+        _add(gather(project, Exclusions()), tmp_path / "stage")
 
 
 def test_a_module_that_would_stay_behind_is_refused(project):

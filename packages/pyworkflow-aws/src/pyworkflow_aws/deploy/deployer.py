@@ -37,6 +37,8 @@ UPLOAD_LIMIT = 50 << 20
 
 _PATIENCE = 60.0  # seconds until a new role is known everywhere, or a change before ours is through
 _PAUSE = 1.0
+_POLL = 0.5  # seconds between two looks at whether a change is through
+_POLLS = 600
 
 
 @define
@@ -153,4 +155,6 @@ class Deployer:
             self.pause(_PAUSE)
 
     def _wait(self, waiter: str) -> None:
-        self.account.lambda_.get_waiter(waiter).wait(FunctionName=self.target.name)
+        self.account.lambda_.get_waiter(waiter).wait(
+            FunctionName=self.target.name, WaiterConfig={"Delay": _POLL, "MaxAttempts": _POLLS}
+        )
