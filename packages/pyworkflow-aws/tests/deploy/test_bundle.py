@@ -20,6 +20,8 @@ from pyworkflow_aws.deploy.platforms import Platform
 from pyworkflow_aws.deploy.source import Source
 from pyworkflow_aws.deploy.target import KINDS
 
+pytestmark = pytest.mark.timeout(180)  # packages are fetched and installed
+
 EXAMPLES = Path(__file__).parents[4] / "examples"
 THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 HERE = Platform(THIS, "x86_64")
@@ -97,17 +99,12 @@ def test_the_zip_of_the_example_has_at_most_6_mb(example):
 
 
 def test_the_handlers_imports_are_quick_and_need_nothing_but_the_zip(unpacked):
-    modules = ["boto3", "pyworkflow", "pyworkflow.engine", "shop"]
-    modules += sorted(
-        {
-            kind.handler.rpartition(".")[0]
-            for kind in KINDS.values()
-            if importlib.util.find_spec("pyworkflow_aws.handler")
-        }
-    )
+    """In processor time, as a machine that tests does other things besides."""
+    handlers = {kind.handler.rpartition(".")[0] for kind in KINDS.values()}
+    modules = ["boto3", "pyworkflow.engine", "shop", *filter(importlib.util.find_spec, sorted(handlers))]
     code = (
         f"import sys, time, os; os.environ['PYWORKFLOW_MODULE'] = 'shop'; sys.path.insert(0, {str(unpacked)!r})\n"
-        f"began = time.perf_counter(); import {', '.join(modules)}; print(time.perf_counter() - began)"
+        f"began = time.process_time(); import {', '.join(modules)}; print(time.process_time() - began)"
     )
     command = [sys.executable, "-I", "-S", "-B", "-c", code]
     took = [float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(4)]
@@ -150,9 +147,8 @@ def test_no_entry_leaves_the_folder_it_is_unpacked_into(example):
         assert not {"..", ""} & set(name.split("/"))
 
 
-@pytest.mark.parametrize("installer", ["uv", "pip"])
-def test_the_same_input_makes_the_same_bytes_with_either_installer(example, installer):
-    assert bundled(EXAMPLES, "shop", installer=installer).digest == example.digest
+def test_the_same_input_makes_the_same_bytes_with_either_installer(example):
+    assert bundled(EXAMPLES, "shop", installer="pip").digest == example.digest
 
 
 # -- projects --------------------------------------------------------------------
@@ -206,6 +202,15 @@ def test_a_file_in_the_place_of_a_packages_is_refused(project, tmp_path):
         (root / "boto3").mkdir(parents=True)
         (root / "boto3" / "__init__.py").write_text("")
     with pytest.raises(ConfigError, match=r"boto3/__init__\.py: a file of your code would take the place of one"):
+        _add(gather(project, Exclusions()), tmp_path / "stage")
+
+
+@pytest.mark.parametrize("mine, theirs", [("attr.py", "attr/__init__.py"), ("six/__init__.py", "six.py")])
+def test_a_module_that_hides_a_package_or_is_hidden_by_one_is_refused(project, tmp_path, mine, theirs):
+    for place in (project / mine, tmp_path / "stage" / theirs):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("")
+    with pytest.raises(ConfigError, match="would take the place of one"):
         _add(gather(project, Exclusions()), tmp_path / "stage")
 
 

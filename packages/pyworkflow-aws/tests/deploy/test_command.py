@@ -60,6 +60,7 @@ def functions():
     return [one["FunctionName"] for one in boto3.client("lambda").list_functions()["Functions"]]
 
 
+@pytest.mark.timeout(180)  # it installs twice
 def test_from_nothing_to_a_function_and_back(aws, project):
     """Everything real: the installed command, the installer, and the emulator of AWS."""
     command = [sys.executable, "-m", "pyworkflow", "deploy"]
