@@ -2,8 +2,12 @@ import importlib.util
 import itertools
 from pathlib import Path
 
+import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 
+_LOADER = botocore.loaders.create_loader()
 _ACCOUNTS = itertools.count(100_000_000_000)
 
 
@@ -38,4 +42,8 @@ def aws(ministack, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    # A session of its own, as it remembers its account; but what describes the services is read once.
+    session = botocore.session.Session()
+    session.register_component("data_loader", _LOADER)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.Session(botocore_session=session))
     return account

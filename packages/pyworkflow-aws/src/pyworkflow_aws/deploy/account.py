@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from pyworkflow_aws.deploy.errors import code_of, sentences
 from pyworkflow_aws.deploy.plan import Found, Role
 from pyworkflow_aws.deploy.policy import Place
-from pyworkflow_aws.deploy.target import TAG, Target
+from pyworkflow_aws.deploy.target import ALIAS, TAG, Target
 
 POLICY = "pyworkflow"
 """The name of the role's inline policy."""
@@ -62,7 +62,7 @@ class Account:
             versions = dict(self._versions(target.name))
             aliases = list(self._aliases(target.name))
             aliased = {int(number) for alias in aliases for number in _versions_of(alias) if number.isdigit()}
-            live = next((alias["FunctionVersion"] for alias in aliases if alias["Name"] == target.alias), None)
+            live = next((alias["FunctionVersion"] for alias in aliases if alias["Name"] == ALIAS), None)
             old = sorted(set(versions) - aliased)[: -target.keep + 1] if target.kind.durable else []
             in_use = {number for number in old if self.runs_on(target.name, number)}
             return Found(
@@ -114,7 +114,7 @@ class Account:
 
     def _retries(self, target: Target) -> int | None:
         found = _or_none(
-            lambda: self.lambda_.get_function_event_invoke_config(FunctionName=target.name, Qualifier=target.alias)
+            lambda: self.lambda_.get_function_event_invoke_config(FunctionName=target.name, Qualifier=ALIAS)
         )
         return None if found is None else found.get("MaximumRetryAttempts")
 

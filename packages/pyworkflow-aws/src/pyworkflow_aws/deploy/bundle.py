@@ -102,14 +102,14 @@ def build(
         stage = Path(temporary)
         tell(f"installing what {requirements.source} asks for, and pyworkflow")
         used = install(stage, requirements, platform, installer=installer)
-        records = _records(stage)
-        _drop(stage)
-        extra = slim(stage, [path for name, path in contents.files.items() if name.endswith(".py")], services)
-        distributions = _sizes(stage, records)
+        _clear(stage)
+        users = [path for name, path in contents.files.items() if name.endswith(".py")]
+        extra, unneeded = slim(stage, users, services)
         _add(contents, stage)
         tell("compiling" if (compiled := precompile(stage, platform.python)) else "not compiling, packing")
-        found = {path.relative_to(stage).as_posix(): path for path in stage.rglob("*") if path.is_file()}
+        found = _kept(stage, unneeded)
         size = sum(path.stat().st_size for path in found.values())
+        distributions = _sizes(stage, found)
         if size > UNPACKED_LIMIT:
             largest = ", ".join(f"{name} {taken >> 20} MB" for name, taken in Counter(distributions).most_common(3))
             msg = f"the function would have {size >> 20} MB, and Lambda takes 250 MB; the largest parts: {largest}"
@@ -131,36 +131,39 @@ def _check_module(source: Source, contents: Contents) -> None:
         raise ConfigError(msg)
 
 
-def _drop(stage: Path) -> None:
+def _clear(stage: Path) -> None:
+    """Take away what must not be there when the user's files come: byte code of others, and links."""
     for path in sorted(stage.rglob("*"), reverse=True):
-        name = path.relative_to(stage).as_posix()
-        if path.is_symlink() or (path.is_file() and any(fnmatchcase(name, pattern) for pattern in _DROPPED)):
+        if path.is_symlink():
             path.unlink()
-        elif path.is_dir() and path.name == "__pycache__":
+        elif path.name == "__pycache__":
             shutil.rmtree(path)
 
 
-def _records(stage: Path) -> dict[str, list[str]]:
-    """Return each distribution in *stage*, name and version, with the files that it installed."""
-    found = {}
+def _kept(stage: Path, unneeded: tuple[str, ...]) -> dict[str, Path]:
+    """Return the files of the zip: leaving files out is quicker than deleting them."""
+    found = ((path.relative_to(stage).as_posix(), path) for path in stage.rglob("*") if path.is_file())
+    return {
+        name: path
+        for name, path in found
+        if not name.startswith(unneeded) and not any(fnmatchcase(name, pattern) for pattern in _DROPPED)
+    }
+
+
+def _sizes(stage: Path, found: Mapping[str, Path]) -> dict[str, int]:
+    """Return each distribution, name and version, with the bytes that its own files take."""
+    sizes = {}
     for record in sorted(stage.glob("*.dist-info/RECORD")):
         name, _, version = record.parent.name.removesuffix(".dist-info").partition("-")
         with record.open(encoding="utf-8", newline="") as file:
-            found[f"{name} {version}"] = [row[0] for row in csv.reader(file) if row]
-    return found
-
-
-def _sizes(stage: Path, records: Mapping[str, list[str]]) -> dict[str, int]:
-    """Return the bytes that each distribution takes in *stage*."""
-    return {
-        name: sum((stage / file).stat().st_size for file in files if (stage / file).is_file())
-        for name, files in records.items()
-    }
+            files = [found[row[0]] for row in csv.reader(file) if row and row[0] in found]
+        sizes[f"{name} {version}"] = sum(path.stat().st_size for path in files)
+    return sizes
 
 
 def _add(contents: Contents, stage: Path) -> None:
     """Put the user's files in their places."""
-    taken = [name for name in contents.files if (stage / name).exists()]
+    taken = [name for name in contents.files if _taken(name, stage)]
     if taken:
         msg = (
             f"{', '.join(taken[:3])}: a file of your code would take the place of one of a package that it requires; "
@@ -171,3 +174,10 @@ def _add(contents: Contents, stage: Path) -> None:
         place = stage / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(path.read_bytes())
+
+
+def _taken(name: str, stage: Path) -> bool:
+    """Whether there is a file of this name, or a package that would hide it or be hidden by it."""
+    top, _, below = name.partition("/")
+    other = f"{top}.py" if below else top.removesuffix(".py")
+    return (stage / name).exists() or (other != top and (stage / other).exists())

@@ -49,8 +49,7 @@ def _whole_seconds(_ctx: click.Context, parameter: click.Parameter, value: str) 
 @click.option("--log-days", type=int, default=30, show_default=True, help="How long logs are kept.")
 @click.option("--policy", metavar="FILE", type=_file, help="What the steps may do in AWS: IAM statements in JSON.")
 @click.option("--role", metavar="ARN", help="A role to use instead of an own one.")
-@click.option("--bucket", help="Where to upload a zip of more than 50 MB.")
-@click.option("--alias", default="live", show_default=True, help="What callers name.")
+@click.option("--bucket", help="In S3: for a zip of more than 50 MB, and for large values of durable runs.")
 @click.option("--keep", type=int, default=5, show_default=True, help="Old versions to keep that no run needs.")
 @pass_session
 def deploy(session: Session, /, module: str | None, **options: Any) -> None:

@@ -37,6 +37,8 @@ UPLOAD_LIMIT = 50 << 20
 
 _PATIENCE = 60.0  # seconds until a new role is known everywhere, or a change before ours is through
 _PAUSE = 1.0
+_POLL = 0.5  # seconds between two looks at whether a change is through
+_POLLS = 600
 
 
 @define
@@ -133,10 +135,10 @@ class Deployer:
             self.account.lambda_.update_alias(**alias, RoutingConfig={"AdditionalVersionWeights": {}})
 
     def _code(self) -> dict[str, Any]:
-        if self.target.bucket is None:
+        if self.target.bucket is None or len(self.bundle.data) <= UPLOAD_LIMIT:
             return {"ZipFile": self.bundle.data}
         digest = self.bundle.digest.rstrip("=").replace("/", "_").replace("+", "-")
-        key = f"pyworkflow/{self.target.name}/{digest}.zip"
+        key = f"pyworkflow-deploy/{self.target.name}/{digest}.zip"
         self.account.s3.put_object(Bucket=self.target.bucket, Key=key, Body=self.bundle.data)
         return {"S3Bucket": self.target.bucket, "S3Key": key}
 
@@ -153,4 +155,6 @@ class Deployer:
             self.pause(_PAUSE)
 
     def _wait(self, waiter: str) -> None:
-        self.account.lambda_.get_waiter(waiter).wait(FunctionName=self.target.name)
+        self.account.lambda_.get_waiter(waiter).wait(
+            FunctionName=self.target.name, WaiterConfig={"Delay": _POLL, "MaxAttempts": _POLLS}
+        )

@@ -26,7 +26,7 @@ from pyworkflow_aws.deploy.platforms import Platform
 from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy, statements_of
 from pyworkflow_aws.deploy.settings import DeploySettings
 from pyworkflow_aws.deploy.source import Source, find_source
-from pyworkflow_aws.deploy.target import KINDS, Target, kind_of, settle_python
+from pyworkflow_aws.deploy.target import ALIAS, KINDS, Target, kind_of, settle_python
 from pyworkflow_aws.deploy.template import ANYWHERE, template
 
 
@@ -143,7 +143,7 @@ def deploy(asked: Wish, terminal: Terminal, *, only_plan: bool = False) -> None:
         return
     terminal.ask("Do this?")
     Deployer(account, target, bundle, terminal.tell).carry_out(actions)
-    terminal.out(f"deployed: {target.name}:{target.alias} in {place.region}")
+    terminal.out(f"deployed: {target.name}:{ALIAS} in {place.region}")
 
 
 def write(asked: Wish, terminal: Terminal, folder: Path) -> None:

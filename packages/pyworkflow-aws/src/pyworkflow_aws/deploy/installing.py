@@ -13,7 +13,7 @@ from pyworkflow.errors import ConfigError
 from pyworkflow_aws.deploy.ours import ALWAYS, wheels
 from pyworkflow_aws.deploy.platforms import Platform, misfits
 from pyworkflow_aws.deploy.pythons import find_uv
-from pyworkflow_aws.deploy.requirements import Requirements, tested_versions
+from pyworkflow_aws.deploy.requirements import Requirements, installed_versions
 
 Installer = Callable[[Path, Platform, Path, Path, str | None], list[str]]
 """Makes the command that installs a requirements file under constraints into a folder."""
@@ -44,7 +44,7 @@ def install(folder: Path, requirements: Requirements, platform: Platform, *, ins
         # As files by path: an index is never asked for our names, which are somebody else's there.
         own_lines = [f"{wheel.name.split('-')[0].replace('_', '-')} @ {wheel.as_uri()}" for wheel in own]
         wanted.write_text("\n".join([*requirements.lines, *own_lines, ""]), encoding="utf-8")
-        constraints.write_text("\n".join([*tested_versions(requirements.pinned), ""]), encoding="utf-8")
+        constraints.write_text("\n".join([*installed_versions(requirements.pinned), ""]), encoding="utf-8")
         command = _INSTALLERS[name](folder, platform, wanted, constraints, find_uv())
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- ours
     if done.returncode:

@@ -10,7 +10,7 @@ from attrs import Factory, frozen
 from pyworkflow.durations import text as duration_text
 from pyworkflow.errors import ConfigError
 from pyworkflow_aws.deploy.policy import Place, role_policy
-from pyworkflow_aws.deploy.target import MODULE_VARIABLE, TAG, Target
+from pyworkflow_aws.deploy.target import ALIAS, MODULE_VARIABLE, TAG, Target
 
 # -- what there is -------------------------------------------------------------
 
@@ -245,9 +245,9 @@ def _function(target: Target, place: Place, digest: str, found: Found) -> Iterat
         yield Publish()
         versions.append((newest or 0) + 1)
     if goal is None or goal != found.live:
-        yield PointAlias(target.alias, found.live, goal)
+        yield PointAlias(ALIAS, found.live, goal)
     if not target.kind.durable and found.retries != 0:
-        yield StopRetries(target.alias)
+        yield StopRetries(ALIAS)
     yield from (DeleteVersion(version) for version in _needless(versions, target, found))
 
 

@@ -58,7 +58,7 @@ class Platform:
             return interpreter == ours
         if abi == "abi3":
             return interpreter in {f"cp3{older}" for older in range(2, minor + 1)}
-        return abi == "none" and (interpreter in {"py3", "py2.py3", ours} or interpreter.startswith("py"))
+        return abi == "none" and interpreter in {"py3", ours, *(f"py3{older}" for older in range(minor + 1))}
 
 
 def misfits(folder: Path, platform: Platform) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.target import Target
+from pyworkflow_aws.deploy.target import ALIAS, Target
 
 VERSION = "2012-10-17"
 
@@ -51,13 +51,13 @@ def role_policy(target: Target, place: Place) -> dict[str, Any]:
     if target.kind.durable:
         keep = ["lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"]
         statements.append(_allow("PyworkflowRuns", keep, f"{function}:*"))
-    return {"Version": VERSION, "Statement": [*statements, *target.statements]}
+    return {"Version": VERSION, "Statement": [*statements, *_large_values(target, place), *target.statements]}
 
 
 def callers_policy(target: Target, place: Place) -> dict[str, Any]:
     """Return what somebody needs who starts runs, looks at them, cancels them and answers their hooks."""
     function = place.function(target.name)
-    statements = [_allow("PyworkflowStart", ["lambda:InvokeFunction"], f"{function}:{target.alias}")]
+    statements = [_allow("PyworkflowStart", ["lambda:InvokeFunction"], f"{function}:{ALIAS}")]
     if target.kind.durable:
         runs = [
             "lambda:GetDurableExecution",
@@ -71,7 +71,14 @@ def callers_policy(target: Target, place: Place) -> dict[str, Any]:
         statements.append(
             _allow("PyworkflowList", ["lambda:ListDurableExecutionsByFunction"], [function, f"{function}:*"])
         )
-    return {"Version": VERSION, "Statement": statements}
+    return {"Version": VERSION, "Statement": [*statements, *_large_values(target, place)]}
+
+
+def _large_values(target: Target, place: Place) -> list[Mapping[str, Any]]:
+    if target.bucket is None or not target.kind.durable:
+        return []
+    objects = f"arn:{place.partition}:s3:::{target.bucket}/pyworkflow/*"
+    return [_allow("PyworkflowLargeValues", ["s3:GetObject", "s3:PutObject"], objects)]
 
 
 def _allow(sid: str, actions: list[str], resources: str | list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from attrs import frozen
 from pyworkflow.errors import ConfigError
 
 _NAME = re.compile(r"\s*(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?P<rest>.*)", re.DOTALL)
-_PATH = re.compile(r"\.{0,2}/|\.{1,2}$|\.\\|file:")
+_PATH = re.compile(r"\.{0,2}/|\.{1,2}(?:\[|$)|\.\\|file:")
 
 
 @frozen
@@ -125,16 +125,18 @@ def _option(line: str) -> tuple[str, str]:
 
 
 def _local(place: str, file: Path, root: Path) -> Iterator[str]:
-    """Yield a requirement on a folder or wheel of the user's; not on the project whose files are shipped anyway."""
+    """Yield a requirement on a folder or wheel of the user's; of the project itself what it needs."""
     if re.match(r"[a-z+]+://", place) and not place.startswith("file:"):
         yield place
         return
     path = (file.parent / re.sub(r"^file:(//)?", "", place).partition("[")[0]).resolve()
     if not root.is_relative_to(path):
         yield str(path)
+    elif (path / "pyproject.toml").is_file():
+        yield from _project(path / "pyproject.toml")
 
 
-def tested_versions(leaving_out: Iterable[str]) -> list[str]:
+def installed_versions(leaving_out: Iterable[str]) -> list[str]:
     """Return a pin for each distribution that is installed here, so that what was tested is what is deployed."""
     pins: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,24 +13,20 @@ _CALLS = re.compile(rb"(?:client|resource|create_client)\(\s*(?:service_name\s*=
 _TEXTS = re.compile(rb"[\"']([a-z0-9][a-z0-9.-]*)[\"']")
 
 
-def slim(folder: Path, users: Iterable[Path], services: Iterable[str] = ()) -> frozenset[str]:
-    """Drop services from the botocore in *folder*; return those kept beyond `KEPT`.
+def slim(folder: Path, users: Iterable[Path], services: Iterable[str] = ()) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the services to keep beyond `KEPT`, and how the names of files in *folder* begin that can be left out.
 
     Kept are *services*, those whose names occur as texts in the files of *users*, and those that another package in
     *folder* makes clients of.
     """
     data = folder / "botocore" / "data"
     if not data.is_dir():
-        return frozenset()
+        return frozenset(), ()
     known = {path.name for path in data.iterdir() if path.is_dir()}
     wanted = set(services) | _named(_TEXTS, users) | _named(_CALLS, _others(folder))
     extra = frozenset((wanted & known) - set(KEPT))
-    for name in known - extra - set(KEPT):
-        shutil.rmtree(data / name)
-        shutil.rmtree(folder / "boto3" / "data" / name, ignore_errors=True)  # only some have one there
-    for path in (*data.rglob("examples-*.json"), *data.rglob("examples-*.json.gz")):
-        path.unlink()
-    return extra
+    gone = sorted(known - extra - set(KEPT))
+    return extra, tuple(f"{package}/data/{name}/" for package in ("botocore", "boto3") for name in gone)
 
 
 def _named(pattern: re.Pattern[bytes], files: Iterable[Path]) -> set[str]:

@@ -16,6 +16,12 @@ from pyworkflow.values import did_you_mean
 MODULE_VARIABLE = "PYWORKFLOW_MODULE"
 """The environment variable that tells the handler which module to import."""
 
+BUCKET_VARIABLE = "PYWORKFLOW_AWS_BUCKET"
+"""The environment variable that tells where large values go."""
+
+ALIAS = "live"
+"""What callers name: it points to the version that new runs start on."""
+
 TAG = "pyworkflow"
 """The tag on what a deployment made: nothing without it is ever changed or deleted."""
 
@@ -48,6 +54,7 @@ LOG_RETENTIONS = (
 LONGEST_RUN = 366 * 86400
 """Seconds that AWS lets a durable run go on for at most."""
 
+_OURS = {MODULE_VARIABLE, BUCKET_VARIABLE}
 _ENVIRONMENT_LIMIT = 4096
 _ROLE_NAME_LIMIT = 64
 
@@ -82,7 +89,7 @@ def _check_name(_target: Target, _field: Attribute[str], name: str) -> None:
 
 def _check_environment(_target: Target, _field: Attribute[Any], environment: Mapping[str, str]) -> None:
     for key in environment:
-        if not re.fullmatch(r"[A-Za-z]\w+", key) or key.startswith(("AWS_", "LAMBDA_")) or key == MODULE_VARIABLE:
+        if not re.fullmatch(r"[A-Za-z]\w+", key) or key.startswith(("AWS_", "LAMBDA_")) or key in _OURS:
             msg = (
                 f"--env {key}: it begins with a letter, has letters, digits and '_', and is not one that is set already"
             )
@@ -129,11 +136,11 @@ class Target:
         history_days: How long AWS keeps the history of a durable run that has ended.
         log_days: How long the log is kept.
         environment: Variables besides our own.
-        alias: What callers name; it points to the version that new runs start on.
         keep: How many versions to keep besides those that runs need.
         role: The ARN of a role to use instead of an own one.
         statements: What the own role may do besides.
-        bucket: Where to upload a zip that is too large for a direct upload.
+        bucket: Where a zip goes that is too large for a direct upload, and values that are too large to be kept with a
+            durable run.
     """
 
     name: str = field(validator=_check_name)
@@ -147,7 +154,6 @@ class Target:
     history_days: int = field(default=30, validator=_within(1, 90, "--history-days", "days"))
     log_days: int = field(default=30, validator=_check_log_days)
     environment: Mapping[str, str] = field(default=Factory(dict), validator=_check_environment, repr=False)
-    alias: str = "live"
     keep: int = field(default=5, validator=_within(2, 1000, "--keep", "versions"))
     role: str | None = None
     statements: tuple[Mapping[str, Any], ...] = ()
@@ -166,6 +172,11 @@ class Target:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         return f"{name[: _ROLE_NAME_LIMIT - 9]}-{digest}"
 
+    def own_environment(self) -> dict[str, str]:
+        """Return the variables that tell the function what it is."""
+        bucket = {} if self.bucket is None or not self.kind.durable else {BUCKET_VARIABLE: self.bucket}
+        return {MODULE_VARIABLE: self.module, **bucket}
+
     def configuration(self, role_arn: Any) -> dict[str, Any]:
         """Return the function's configuration in the words of the Lambda API; CloudFormation has the same ones."""
         configuration = {
@@ -174,7 +185,7 @@ class Target:
             "Role": role_arn,
             "Timeout": self.timeout,
             "MemorySize": self.memory,
-            "Environment": {"Variables": {**self.environment, MODULE_VARIABLE: self.module}},
+            "Environment": {"Variables": {**self.environment, **self.own_environment()}},
             "LoggingConfig": {
                 "LogFormat": "JSON",
                 "ApplicationLogLevel": "INFO",
@@ -197,7 +208,7 @@ def kind_of(runtime: str) -> Kind:
         ConfigError: It cannot be deployed.
     """
     if runtime not in KINDS:
-        msg = f"--runtime {runtime}: what can be deployed is {' and '.join(KINDS)}{did_you_mean(runtime, KINDS)}"
+        msg = f"there is no runtime {runtime!r}{did_you_mean(runtime, KINDS)} to deploy, but {' and '.join(KINDS)}"
         raise ConfigError(msg)
     return KINDS[runtime]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyworkflow_aws.deploy.policy import TRUST, Place, role_policy
-from pyworkflow_aws.deploy.target import MODULE_VARIABLE, TAG, Target
+from pyworkflow_aws.deploy.target import ALIAS, TAG, Target
 
 ANYWHERE = Place("${AWS::AccountId}", "${AWS::Region}", "${AWS::Partition}")
 """Wherever the template is deployed."""
@@ -60,8 +60,8 @@ def _function(target: Target, code: str, parameters: Mapping[str, str]) -> dict[
         "FunctionName": target.name,
         "CodeUri": code,
         "Architectures": [target.arch],
-        "Environment": {"Variables": {**variables, MODULE_VARIABLE: target.module}},
-        "AutoPublishAlias": target.alias,
+        "Environment": {"Variables": {**variables, **target.own_environment()}},
+        "AutoPublishAlias": ALIAS,
         "AutoPublishAliasAllProperties": True,  # a version keeps its configuration, not only its code
         "Tags": {TAG: target.name},
     }
