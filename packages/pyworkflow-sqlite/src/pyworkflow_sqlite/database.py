@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from pyworkflow.errors import StorageBusy, StorageError, WorkflowError
 from pyworkflow_sqlite.schema import migrate
@@ -35,7 +35,7 @@ _ADVICE = {
 }
 
 
-@frozen
+@define(eq=False)
 class _Item:
     operation: Operation[Any]
     writes: bool
@@ -60,7 +60,8 @@ class Database:
     synchronous: str
     patience: float
     commits: int = 0
-    _queue: SimpleQueue[_Item | None] = field(factory=SimpleQueue, init=False)
+    _queue: SimpleQueue[list[_Item] | None] = field(factory=SimpleQueue, init=False)
+    _gathered: dict[asyncio.AbstractEventLoop, list[_Item]] = field(factory=dict, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _pid: int = field(default=0, init=False)
     _opening: threading.Lock = field(factory=threading.Lock, init=False)
@@ -76,7 +77,7 @@ class Database:
         with self._opening:
             if self.is_open:
                 return
-            queue: SimpleQueue[_Item | None] = SimpleQueue()
+            queue: SimpleQueue[list[_Item] | None] = SimpleQueue()
             ready: Future[None] = Future()
             thread = threading.Thread(target=self._work, args=(queue, ready), name="pyworkflow-sqlite", daemon=True)
             thread.start()
@@ -101,14 +102,24 @@ class Database:
         self._check()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Item(operation, writes, future, loop))
+        item = _Item(operation, writes, future, loop)
+        gathered = self._gathered.get(loop)
+        if gathered is None:
+            self._gathered[loop] = [item]
+            loop.call_soon(self._hand_over, loop)
+        else:
+            gathered.append(item)
         return future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give the thread all that was submitted in one turn of the loop: one wake-up and one transaction."""
+        self._queue.put(self._gathered.pop(loop))
 
     def call(self, operation: Operation[T], *, writes: bool) -> T:
         """Have the thread carry out *operation* and block until it has."""
         self._check()
         future: Future[T] = Future()
-        self._queue.put(_Item(operation, writes, future, None))
+        self._queue.put([_Item(operation, writes, future, None)])
         return future.result()
 
     def _check(self) -> None:
@@ -122,25 +133,25 @@ class Database:
 
     # -- on the thread ---------------------------------------------------------------------
 
-    def _work(self, queue: SimpleQueue[_Item | None], ready: Future[None]) -> None:
+    def _work(self, queue: SimpleQueue[list[_Item] | None], ready: Future[None]) -> None:
         try:
             connection = self._connect()
         except Exception as error:  # noqa: BLE001 -- handed to the caller
             ready.set_exception(error)
             return
         ready.set_result(None)
-        item: _Item | None
+        items: list[_Item] | None
         stopping = False
         while not stopping:
-            batch = []
-            item = queue.get()
+            batch: list[_Item] = []
+            items = queue.get()
             while True:
-                if item is None:
+                if items is None:
                     stopping = True
                 else:
-                    batch.append(item)
+                    batch += items
                 try:
-                    item = queue.get_nowait()
+                    items = queue.get_nowait()
                 except Empty:
                     break
             if batch:
