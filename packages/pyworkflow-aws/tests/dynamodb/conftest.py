@@ -1,0 +1,20 @@
+import asyncio
+import itertools
+
+import pytest
+
+from pyworkflow_aws.dynamodb import DynamoDBStorage
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def new_table(aws):
+    """Make a table and return its name."""
+
+    def make(**options):
+        name = f"runs-{next(_NUMBERS)}"
+        asyncio.run(DynamoDBStorage(name, **options).init())
+        return name
+
+    return make
