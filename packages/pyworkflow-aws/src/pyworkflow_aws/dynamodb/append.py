@@ -149,7 +149,12 @@ def append(client: Client, shards: int, holds: Holds, request: Append) -> int:
         hold = None
     for worker in {job.worker for job in request.jobs if job.worker is not None}:
         ensure_listed(client, shards, holds, worker, request.now or 0)
-    known = hold.state if hold is not None else None
+    with holds.turn(request.run_id):
+        return _change(client, shards, holds, request, hold.state if hold is not None else None)
+
+
+def _change(client: Client, shards: int, holds: Holds, request: Append, known: State | None) -> int:
+    """Write events and what goes with them, in one transaction on the run as it is *known*, or else as it is read."""
     write = secrets.token_hex(8)
     for _ in tries(request.run_id):
         draft = Draft(client, shards, write)

@@ -8,7 +8,10 @@ import time
 from attrs import define, evolve, field, frozen
 
 from pyworkflow.model import RUN_OP, Job
+from pyworkflow_aws.dynamodb.keys import shard_of
 from pyworkflow_aws.dynamodb.log import State
+
+_TURNS = 251
 
 
 @frozen
@@ -29,6 +32,11 @@ class Holds:
     _until: dict[str, int] = field(factory=dict)
     _listed: set[str] = field(factory=set)
     _guard: threading.Lock = field(factory=threading.Lock)
+    _turns: list[threading.Lock] = field(factory=lambda: [threading.Lock() for _ in range(_TURNS)])
+
+    def turn(self, run_id: str) -> threading.Lock:
+        """Return what threads of this process hold while they change a run: they need not get in each other's way."""
+        return self._turns[shard_of(run_id, _TURNS)]
 
     def add(self, job: Job, state: State | None) -> None:
         """Note that a job is held here."""
