@@ -45,6 +45,20 @@ class Ending:
     hooks: Sequence[Hook] = ()
 
 
+_NO_EFFECTS = Effects()
+_NO_END = Ending()
+
+
+@frozen
+class Creation:
+    """The arguments of `Storage.create`."""
+
+    run: Run
+    events: Sequence[Event]
+    jobs: Sequence[Job]
+    hooks: Sequence[Hook]
+
+
 @frozen
 class Append:
     """The arguments of `Storage.append`."""
@@ -67,7 +81,7 @@ class Append:
             and self.lease.op == RUN_OP
             and bool(self.events)
             and not (self.jobs or self.finish or self.status)
-            and self.also == Effects()
+            and self.also == _NO_EFFECTS
         )
 
     @property
@@ -79,23 +93,21 @@ class Append:
 # -- creating ------------------------------------------------------------------------------
 
 
-def create(
-    client: Client, shards: int, holds: Holds, run: Run, events: Sequence[Event], jobs: Sequence[Job],
-    hooks: Sequence[Hook],
-) -> Run | None:  # fmt: skip
+def create(client: Client, holds: Holds, new: Creation) -> Run | None:
     """Add a run; see `Storage.create`."""
+    run, jobs = new.run, new.jobs
     now = micros(run.created_at)
     for worker in {job.worker for job in jobs if job.worker is not None}:
-        ensure_listed(client, shards, holds, worker, now)
+        ensure_listed(client, holds, worker, now)
     write = secrets.token_hex(8)
     for _ in tries(run.id):
-        draft = Draft(client, shards, write)
-        made = draft.begin(run, events)
+        draft = Draft(client, write)
+        made = draft.begin(run, new.events)
         try:
-            for hook in hooks:
+            for hook in new.hooks:
                 _check_free(draft, hook)
                 draft.set_hook(hook.token, hook)
-            _write_jobs(draft, made, jobs, Effects(), Ending(), None, now)
+            _write_jobs(draft, made, jobs, now=now)
             writes = _fitting(draft)
         except HookTaken:
             draft.give_up()
@@ -112,7 +124,7 @@ def create(
                     continue
                 return taken
         if made.head.redo:
-            catch_up(client, shards, run.id)
+            catch_up(client, run.id)
         for job in jobs:
             holds.add(job, made.state)
         return None
@@ -139,7 +151,7 @@ def _taken(client: Client, run: Run, write: str) -> Run | None:
 # -- appending -----------------------------------------------------------------------------
 
 
-def append(client: Client, shards: int, holds: Holds, request: Append) -> int:
+def append(client: Client, holds: Holds, request: Append) -> int:
     """Add to a history; see `Storage.append`."""
     hold = holds.of(request.lease)
     if hold is not None and hold.state is not None and request.is_step:
@@ -148,23 +160,23 @@ def append(client: Client, shards: int, holds: Holds, request: Append) -> int:
             return length
         hold = None
     for worker in {job.worker for job in request.jobs if job.worker is not None}:
-        ensure_listed(client, shards, holds, worker, request.now or 0)
+        ensure_listed(client, holds, worker, request.now or 0)
     with holds.turn(request.run_id):
-        return _change(client, shards, holds, request, hold.state if hold is not None else None)
+        return _change(client, holds, request, hold.state if hold is not None else None)
 
 
-def _change(client: Client, shards: int, holds: Holds, request: Append, known: State | None) -> int:
+def _change(client: Client, holds: Holds, request: Append, known: State | None) -> int:
     """Write events and what goes with them, in one transaction on the run as it is *known*, or else as it is read."""
     write = secrets.token_hex(8)
     for _ in tries(request.run_id):
-        draft = Draft(client, shards, write)
+        draft = Draft(client, write)
         try:
             run = draft.run(request.run_id) if known is None else draft.resume(known)
             if run is None:
                 msg = f"there is no run {request.run_id!r} in table {client.table!r}"
-                raise RunNotFound(msg)  # noqa: TRY301 -- as the others
+                raise RunNotFound(msg)
             if run.head.redo:
-                catch_up(client, shards, request.run_id)
+                catch_up(client, request.run_id)
                 known = None
                 continue
             length = _decide(draft, run, request)
@@ -184,7 +196,7 @@ def _change(client: Client, shards: int, holds: Holds, request: Append, known: S
                 known = None
                 continue
         if run.head.redo:
-            catch_up(client, shards, request.run_id)
+            catch_up(client, request.run_id)
         _settle(holds, request, run)
         return length
     raise AssertionError
@@ -200,7 +212,7 @@ def _step(client: Client, holds: Holds, request: Append, hold: Hold, state: Stat
     slot, count, write = state.slot + 1, len(request.events), secrets.token_hex(8)
     payload = keep(client, request.run_id, packed(wire.dumps(request.events)), ALONE)
     key = event_key(request.run_id, slot)
-    item = pack_item(request.run_id, slot, state.length + 1, count, hold.epoch, write, payload)
+    item = pack_item(request.run_id, slot, state.length + 1, count, epoch=hold.epoch, write=write, payload=payload)
     try:
         client.write([Write(key, item, ABSENT)])
     except CheckFailed as refused:
@@ -226,11 +238,12 @@ def _decide(draft: Draft, run: RunDraft, request: Append) -> int:
     """Have *draft* do what is asked for; return the length of the history afterwards."""
     _check(draft, run, request)
     run.events += request.events
-    length, ending = run.length, Ending()
+    length, ending = run.length, _NO_END
     for hook in request.also.hooks:
         draft.set_hook(hook.token, hook)
     for token in request.also.close:
-        draft.set_hook(token, None)
+        if _is_own(draft, token, request):
+            draft.set_hook(token, None)
     if request.status is not None:
         run.head = evolve(run.head, run=_with_status(run.head.run, request.status, request.now))
     if request.ends:
@@ -240,12 +253,19 @@ def _decide(draft: Draft, run: RunDraft, request: Append) -> int:
             ending = evolve(ending, hooks=())
     elif request.finish and request.lease is not None:
         draft.set_job(run, request.lease.op, None)
-    _write_jobs(draft, run, request.jobs, request.also, ending, request.lease, request.now or 0)
+    _write_jobs(draft, run, request.jobs, request.also, ending=ending, lease=request.lease, now=request.now or 0)
     return length
 
 
 def _write_jobs(
-    draft: Draft, run: RunDraft, jobs: Sequence[Job], also: Effects, ending: Ending, lease: Job | None, now: int
+    draft: Draft,
+    run: RunDraft,
+    jobs: Sequence[Job],
+    also: Effects = _NO_EFFECTS,
+    *,
+    ending: Ending = _NO_END,
+    lease: Job | None = None,
+    now: int,
 ) -> None:
     """Write jobs and what else may follow; what is too much for one transaction is noted for later."""
     own = None if lease is None else lease.op
@@ -291,9 +311,14 @@ def _check(draft: Draft, run: RunDraft, request: Append) -> None:
         raise Conflict(msg)
     for hook in request.also.hooks:
         _check_free(draft, hook)
-    if lease is None and any(draft.hook(token) is None for token in request.also.close):
+    if lease is None and not all(_is_own(draft, token, request) for token in request.also.close):
         msg = "the hook is closed: it had its payload, has expired, or its run has ended"
         raise HookClosed(msg)
+
+
+def _is_own(draft: Draft, token: str, request: Append) -> bool:
+    hook = draft.hook(token)
+    return hook is not None and hook.run_id == request.run_id
 
 
 def _check_free(draft: Draft, hook: Hook) -> None:

@@ -82,6 +82,7 @@ class Client:
 
     def __init__(self, table: str, region: str | None, endpoint: str | None, threads: int, bucket: str | None) -> None:
         self.table = table
+        self.shards = 0  # as the table says, once it is open
         self.transaction = TRANSACTION
         self.bucket = None if bucket is None else Bucket(bucket, table)
         self._region = region

@@ -13,7 +13,6 @@ from pyworkflow_aws.dynamodb.client import Client, Write
 from pyworkflow_aws.dynamodb.items import Head, Work, head_item, hook_items, hook_of, job_in, job_item, work_of
 from pyworkflow_aws.dynamodb.keys import (
     Item,
-    Key,
     event_key,
     head_key,
     hook_key,
@@ -72,7 +71,6 @@ class Draft:
     """
 
     client: Client
-    shards: int
     write: str = field(factory=lambda: secrets.token_hex(8))
     assumed: str | None = None
     runs: dict[str, RunDraft] = field(factory=dict)
@@ -241,7 +239,9 @@ class Draft:
     def _first(self, run: RunDraft) -> list[Write]:
         head = run.head
         payload = self.keep(head.run.id, wire.dumps(run.events), TOGETHER)
-        size = len(payload) + sum(len(name) + len(str(value)) for name, value in head_item(head, self.shards).items())
+        size = len(payload) + sum(
+            len(name) + len(str(value)) for name, value in head_item(head, self.client.shards).items()
+        )
         events: list[Write] = []
         if size <= FIRST and isinstance(payload, bytes):
             head = evolve(head, first=payload, count=len(run.events))
@@ -249,7 +249,7 @@ class Draft:
             head = evolve(head, slot=1)
             events = [self._pack(run, head, 1, 1, payload)]
         run.head = head = evolve(head, version=1, write=self.write)
-        head_write = Write(head_key(head.run.id), head_item(head, self.shards), ABSENT)
+        head_write = Write(head_key(head.run.id), head_item(head, self.client.shards), ABSENT)
         if head.run.idempotency_key is None:
             return [head_write, *events]
         partition, sort = idempotency_key(head.run.idempotency_key)
@@ -265,18 +265,20 @@ class Draft:
         elif run.head == read.head:
             return []
         run.head = evolve(run.head, version=read.head.version + 1, write=self.write)
-        head = Write(head_key(run.head.run.id), head_item(run.head, self.shards), SAME, {":v": read.head.version})
+        head = Write(
+            head_key(run.head.run.id), head_item(run.head, self.client.shards), SAME, {":v": read.head.version}
+        )
         return [*events, head]
 
     def _pack(self, run: RunDraft, head: Head, slot: int, first: int, payload: Payload | None) -> Write:
-        item = pack_item(head.run.id, slot, first, len(run.events), head.epoch, self.write, payload)
+        item = pack_item(head.run.id, slot, first, len(run.events), epoch=head.epoch, write=self.write, payload=payload)
         return Write((str(item["PK"]), str(item["SK"])), item | {"h": 1}, ABSENT)
 
     def _job(self, run: RunDraft, op: int) -> Write:
         work, version = run.jobs[op]
         key = job_key(run.head.run.id, op)
         condition, values = (SAME, {":v": version}) if version else (ABSENT, {})
-        item = None if work is None else job_item(run.head.run.id, op, work, version + 1, self.shards)
+        item = None if work is None else job_item(run.head.run.id, op, work, version + 1, self.client.shards)
         return Write(key, item, condition, dict(values))
 
     def _hook(self, token: str, old: Hook | None, new: Hook | None) -> list[Write]:
@@ -289,7 +291,7 @@ class Draft:
                 Write(hook_key(old.run_id, old.op, token)),
             ]
         assert new is not None  # noqa: S101 -- tells the type checker
-        by_token, by_run = hook_items(new, self.shards)
+        by_token, by_run = hook_items(new, self.client.shards)
         values = {":r": new.run_id, ":o": new.op}
         return [
             Write(token_key(token), by_token, f"{ABSENT} OR (run = :r AND op = :o)", values),
@@ -297,7 +299,9 @@ class Draft:
         ]
 
 
-def pack_item(run_id: str, slot: int, first: int, count: int, epoch: int, write: str, payload: Payload | None) -> Item:
+def pack_item(
+    run_id: str, slot: int, first: int, count: int, *, epoch: int, write: str, payload: Payload | None
+) -> Item:
     """Return the events of one append as an item."""
     partition, sort = event_key(run_id, slot)
     item: Item = {"PK": partition, "SK": sort, "s": first, "n": count, "e": epoch, "w": write}

@@ -86,7 +86,7 @@ class Holds:
     # -- leases --------------------------------------------------------------------------
 
     def prolonged(self, worker: str, until: int, seconds: float, *, listed: bool) -> None:
-        """Note that the lease of a worker was written: until when, for how long from now on, and if it is in the index."""
+        """Note that a lease was written: until when, for how long from now on, and whether it is in the index."""
         with self._guard:
             self._until[worker] = until
             self._alive[worker] = time.monotonic() + seconds

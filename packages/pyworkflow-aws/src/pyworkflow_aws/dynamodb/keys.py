@@ -14,9 +14,9 @@
 | ``worker#ID`` | ``wake#ID`` | a job of a worker that somebody else wrote to |
 | ``meta`` | ``meta`` | the layout of the table and its number of shards |
 
-Index ``work``: ``wp`` is ``free#SHARD`` with the due time, or ``held#WORKER`` with the time of the claim, as ``wt``. A lease
-is in it as something due when it lapses. Index ``list``: ``lp`` is ``runs#SHARD`` or ``hooks#SHARD``, ``ls`` what they are
-ordered by. Both are sparse.
+Index ``work``: ``wp`` is ``free#SHARD``, with the due time as ``wt``, or ``held#WORKER``, with the time of the claim. A
+lease is in it as something due when it lapses. Index ``list``: ``lp`` is ``runs#SHARD`` or ``hooks#SHARD``, ``ls`` what
+they are ordered by. Both are sparse.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import evolve
 
 from pyworkflow.model import RUN_OP
@@ -14,27 +16,27 @@ from pyworkflow_aws.dynamodb.keys import HEAD, WORK, Item, held_by, job_key, job
 _MICROS = 1_000_000
 
 
-def prolong(client: Client, shards: int, holds: Holds, worker: str, until: int, micros: int, *, listed: bool) -> None:
+def prolong(client: Client, holds: Holds, worker: str, until: int, micros: int, *, listed: bool) -> None:
     """Write the lease of a worker until *until*, *micros* from now on; one that is *listed* is found when it lapses."""
     partition, sort = lease_key(worker)
     item: Item = {"PK": partition, "SK": sort, "u": until}
     if listed:
-        item |= {"wp": f"free#{shard_of(worker, shards)}", "wt": until}
+        item |= {"wp": f"free#{shard_of(worker, client.shards)}", "wt": until}
     client.put(item)
     holds.prolonged(worker, until, micros / _MICROS, listed=listed)
 
 
-def ensure_listed(client: Client, shards: int, holds: Holds, worker: str, now: int) -> None:
+def ensure_listed(client: Client, holds: Holds, worker: str, now: int) -> None:
     """See to it that a worker which is about to hold something is found when its lease lapses."""
     until, listed = holds.lease(worker)
     if not listed:
         until = now if until is None else until
-        prolong(client, shards, holds, worker, until, until - now, listed=True)
+        prolong(client, holds, worker, until, until - now, listed=True)
 
 
-def renew(client: Client, shards: int, holds: Holds, worker: str, now: int, micros: int) -> list[tuple[str, int]]:
+def renew(client: Client, holds: Holds, worker: str, now: int, micros: int) -> list[tuple[str, int]]:
     """Prolong a lease for *micros*; return what others wrote to since the last time; see `Storage.renew`."""
-    prolong(client, shards, holds, worker, now + micros, micros, listed=bool(holds.jobs(worker)))
+    prolong(client, holds, worker, now + micros, micros, listed=bool(holds.jobs(worker)))
     partition, _ = lease_key(worker)
     woken: list[tuple[str, int]] = []
     seen = list(client.items(partition, "wake#"))
@@ -43,12 +45,12 @@ def renew(client: Client, shards: int, holds: Holds, worker: str, now: int, micr
         if holds.held(*key, worker, int(item["e"])) and key not in woken:
             woken.append(key)
     for run_id, op in woken:
-        _end_dropped(client, shards, holds, run_id, op, worker)
+        _end_dropped(client, holds, run_id, op, worker)
     client.delete([(str(item["PK"]), str(item["SK"])) for item in seen])
     return woken
 
 
-def release(client: Client, shards: int, holds: Holds, worker: str, now: int) -> None:
+def release(client: Client, holds: Holds, worker: str, now: int) -> None:
     """Make all jobs of a worker free and due, and forget the worker."""
     held = holds.jobs(worker)
     holds.left(worker)
@@ -58,29 +60,28 @@ def release(client: Client, shards: int, holds: Holds, worker: str, now: int) ->
         keys |= {job_of(str(item["PK"]), str(item["SK"])) for item in page}
         if start is None:
             break
-    client.fan(lambda key: _set_free(client, shards, *key, worker, now), keys)
+    client.fan(lambda key: _set_free(client, *key, worker, now), keys)
     partition, _ = lease_key(worker)
     client.delete([(str(item["PK"]), str(item["SK"])) for item in client.items(partition)])
 
 
-def _set_free(client: Client, shards: int, run_id: str, op: int, worker: str, now: int) -> None:
+def _set_free(client: Client, run_id: str, op: int, worker: str, now: int) -> None:
     def free(work: Work) -> Work | None:
         return None if work.dropped else evolve(work, worker=None, due=now, lapsed=False)
 
-    change(client, shards, run_id, op, worker, free)
+    change(client, run_id, op, worker, free)
 
 
-def _end_dropped(client: Client, shards: int, holds: Holds, run_id: str, op: int, worker: str) -> None:
+def _end_dropped(client: Client, holds: Holds, run_id: str, op: int, worker: str) -> None:
     def end(work: Work) -> Work | None:
         return None if work.dropped else work
 
-    if change(client, shards, run_id, op, worker, end) is None:
+    if change(client, run_id, op, worker, end) is None:
         holds.drop(run_id, op)
 
 
-def change(client: Client, shards: int, run_id: str, op: int, worker: str, how: object) -> Work | None:
-    """Change a job that a worker holds as *how* says, which is given it; return it as it is now, if it is still there."""
-    assert callable(how)  # noqa: S101 -- tells the type checker
+def change(client: Client, run_id: str, op: int, worker: str, how: Callable[[Work], Work | None]) -> Work | None:
+    """Change a job that a worker holds by *how*; return it as it is now, None if it is not there any more."""
     key = job_key(run_id, op)
     while True:
         item = client.get(key)
@@ -90,13 +91,13 @@ def change(client: Client, shards: int, run_id: str, op: int, worker: str, how: 
         work, version = (head.job, head.version) if head is not None else job_in(item)
         if work is None or work.worker != worker:
             return work
-        new: Work | None = how(work)
+        new = how(work)
         if new == work:
             return work
         if head is not None:
-            made: Item | None = head_item(evolve(head, job=new, version=version + 1), shards)
+            made: Item | None = head_item(evolve(head, job=new, version=version + 1), client.shards)
         else:
-            made = None if new is None else job_item(run_id, op, new, version + 1, shards)
+            made = None if new is None else job_item(run_id, op, new, version + 1, client.shards)
         try:
             client.write([Write(key, made, SAME, {":v": version})])
         except CheckFailed:

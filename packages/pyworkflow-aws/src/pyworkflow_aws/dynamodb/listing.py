@@ -23,10 +23,10 @@ _MICROSECOND = timedelta(microseconds=1)
 _AFTER = "~~"  # after all ids
 
 
-def runs(client: Client, shards: int, query: RunQuery) -> Page:
+def runs(client: Client, query: RunQuery) -> Page:
     """Return runs, the newest first; see `Storage.runs`."""
     found: list[Run] = []
-    entries = _entries(client, shards, query)
+    entries = _entries(client, query)
     while len(found) <= query.limit and (some := list(islice(entries, min(_SOME, query.limit + 1 - len(found))))):
         read = client.fan(lambda entry: _run(client, entry), some)
         found += [run for run in read if run is not None and _matches(run, query)]
@@ -35,11 +35,11 @@ def runs(client: Client, shards: int, query: RunQuery) -> Page:
     return Page(page, json.dumps([micros(page[-1].created_at), page[-1].id]) if more else None)
 
 
-def hooks(client: Client, shards: int, run_id: str | None, limit: int) -> list[Hook]:
+def hooks(client: Client, run_id: str | None, limit: int) -> list[Hook]:
     """Return open hooks; see `Storage.hooks`."""
     if run_id is not None:
         return [hook_of(item) for item in islice(client.items(of_run(run_id), "hook#"), limit)]
-    entries = walk(client, LIST, [f"hooks#{shard}" for shard in range(shards)], page=limit // shards + 10)
+    entries = walk(client, LIST, [f"hooks#{shard}" for shard in range(client.shards)], page=limit // client.shards + 10)
     found: list[Hook] = []
     while len(found) < limit and (some := list(islice(entries, min(_SOME, limit - len(found))))):
         read = client.fan(lambda entry: client.get((str(entry["PK"]), str(entry["SK"]))), some)
@@ -47,7 +47,7 @@ def hooks(client: Client, shards: int, run_id: str | None, limit: int) -> list[H
     return found
 
 
-def _entries(client: Client, shards: int, query: RunQuery) -> Iterator[Item]:
+def _entries(client: Client, query: RunQuery) -> Iterator[Item]:
     first: str | None = None
     last: str | None = None
     if query.created_after is not None:
@@ -60,8 +60,8 @@ def _entries(client: Client, shards: int, query: RunQuery) -> Iterator[Item]:
         last = below if last is None else min(last, below)
     if first is not None and last is not None and first > last:
         return
-    partitions = [f"runs#{shard}" for shard in range(shards)]
-    page = min(query.limit, 1000) // shards + 10
+    partitions = [f"runs#{shard}" for shard in range(client.shards)]
+    page = min(query.limit, 1000) // client.shards + 10
     for item in walk(client, LIST, partitions, first=first, last=last, backwards=True, page=page):
         status, workflow = item.get("st"), item.get("wf")
         if item["ls"] == below or (query.workflow is not None and workflow != query.workflow):

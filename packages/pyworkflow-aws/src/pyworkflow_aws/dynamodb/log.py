@@ -167,7 +167,7 @@ def _events(client: Client, state: State, packs: Sequence[Pack], after: int) -> 
             gap = pack.first != before.last + 1 or pack.slot != before.slot + 1
         if gap:
             since = head.count if before is None else before.last
-            msg = f"the history of run {run_id!r} is damaged: between events {since} and {pack.first} something is missing"
+            msg = f"the history of run {run_id!r} is damaged between its events {since} and {pack.first}"
             raise DamagedHistory(msg)
         before = pack
         if pack.last > after and pack.count:

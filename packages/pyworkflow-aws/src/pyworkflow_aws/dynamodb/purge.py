@@ -17,7 +17,7 @@ from pyworkflow_aws.dynamodb.walk import walk
 _AT_ONCE = 100
 
 
-def purge(client: Client, shards: int, before: int, statuses: Collection[Status]) -> int:
+def purge(client: Client, before: int, statuses: Collection[Status]) -> int:
     """Delete ended runs; see `Storage.purge`.
 
     All runs in the index are looked at: what ended before was created before, and what is in the index of a run says
@@ -27,11 +27,11 @@ def purge(client: Client, shards: int, before: int, statuses: Collection[Status]
     deleted, some = 0, list[str]()
 
     def delete() -> int:
-        found = client.fan(lambda run_id: _purge(client, shards, run_id, before, wanted), some)
+        found = client.fan(lambda run_id: _purge(client, run_id, before, wanted), some)
         some.clear()
         return sum(found)
 
-    for item in walk(client, LIST, [f"runs#{shard}" for shard in range(shards)], page=1000):
+    for item in walk(client, LIST, [f"runs#{shard}" for shard in range(client.shards)], page=1000):
         if _matches(item, before, wanted) or "pg" in item:
             some.append(str(item["PK"]).removeprefix("run#"))
         if len(some) == _AT_ONCE:
@@ -43,7 +43,7 @@ def _matches(item: Item, before: int, statuses: Collection[str]) -> bool:
     return item.get("st") in statuses and "en" in item and int(item["en"]) < before
 
 
-def _purge(client: Client, shards: int, run_id: str, before: int, statuses: Collection[str]) -> bool:
+def _purge(client: Client, run_id: str, before: int, statuses: Collection[str]) -> bool:
     """Delete a run if it is to be deleted; first it is marked, so that a crash leaves no run with half a history."""
     item = client.get(head_key(run_id))
     if item is None:
@@ -57,7 +57,7 @@ def _purge(client: Client, shards: int, run_id: str, before: int, statuses: Coll
             return False
         marked = evolve(head, purged=True, redo=False, version=head.version + 1)
         try:
-            client.write([Write(head_key(run_id), head_item(marked, shards), SAME, {":v": head.version})])
+            client.write([Write(head_key(run_id), head_item(marked, client.shards), SAME, {":v": head.version})])
         except CheckFailed:
             return _is_marked(client.get(head_key(run_id)), head) and remove(client, run_id)
     return remove(client, run_id)

@@ -87,7 +87,7 @@ def note(draft: Draft, run: RunDraft, todo: Sequence[Intent], now: int) -> None:
     draft.extra.append(Write((of_run(run_id), REDO), item))
 
 
-def catch_up(client: Client, shards: int, run_id: str) -> None:
+def catch_up(client: Client, run_id: str) -> None:
     """Do what an append to a run left; returns when nothing is left, whoever did it."""
     key = of_run(run_id), REDO
     todo: list[Intent] = []
@@ -97,7 +97,7 @@ def catch_up(client: Client, shards: int, run_id: str) -> None:
         todo = todo or json.loads(unpacked(fetch(client, run_id, payload)))
         done = int(item["n"])
         piece = _piece(todo[done:], client.transaction - 2)
-        draft = Draft(client, shards)
+        draft = Draft(client)
         run = draft.run(run_id)
         if run is None:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
@@ -54,7 +53,6 @@ class DynamoDBStorage(Storage):
         self.name = name
         self._client = Client(name, region, endpoint, threads, bucket)
         self._wanted = shards
-        self._shards = 0
         self._holds = Holds()
 
     def __repr__(self) -> str:
@@ -76,17 +74,17 @@ class DynamoDBStorage(Storage):
                 lambda: table.initialise(self._client, self._wanted, pitr=pitr, kms_key=kms_key)
             )
         finally:
-            if not self._shards:
+            if not self._client.shards:
                 await asyncio.to_thread(self._client.close)
 
     async def open(self) -> None:
         """Connect, and look at the table."""
         await asyncio.to_thread(self._client.open)
-        self._shards = self._shards or await self._client.run(table.shards_of, self._client, self._wanted)
+        self._client.shards = self._client.shards or await self._client.run(table.shards_of, self._client, self._wanted)
 
     async def close(self) -> None:
         """Finish what is under way and close connections."""
-        self._shards = 0
+        self._client.shards = 0
         await asyncio.to_thread(self._client.close)
 
     # -- runs ----------------------------------------------------------------------------
@@ -95,7 +93,9 @@ class DynamoDBStorage(Storage):
         self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
     ) -> Run | None:
         """Add a run; see `Storage.create`."""
-        return await self._client.run(append.create, self._client, self._shards, self._holds, run, events, jobs, hooks)
+        return await self._client.run(
+            append.create, self._client, self._holds, append.Creation(run, events, jobs, hooks)
+        )
 
     async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
         """Return a run and its later events; see `Storage.load`."""
@@ -121,7 +121,7 @@ class DynamoDBStorage(Storage):
         request = append.Append(
             run_id, events, jobs, expected, lease, finish, status, time, Effects() if also is None else also
         )
-        return await self._client.run(append.append, self._client, self._shards, self._holds, request)
+        return await self._client.run(append.append, self._client, self._holds, request)
 
     # -- hooks ---------------------------------------------------------------------------
 
@@ -132,17 +132,17 @@ class DynamoDBStorage(Storage):
 
     async def hooks(self, run_id: str | None = None, limit: int = 1000) -> list[Hook]:
         """Return open hooks; see `Storage.hooks`."""
-        return await self._client.run(listing.hooks, self._client, self._shards, run_id, limit)
+        return await self._client.run(listing.hooks, self._client, run_id, limit)
 
     # -- listing -------------------------------------------------------------------------
 
     async def runs(self, query: RunQuery) -> Page:
         """Return runs, the newest first; see `Storage.runs`."""
-        return await self._client.run(listing.runs, self._client, self._shards, query)
+        return await self._client.run(listing.runs, self._client, query)
 
     async def purge(self, before: datetime, statuses: Collection[Status]) -> int:
         """Delete ended runs; see `Storage.purge`."""
-        return await self._client.run(purge, self._client, self._shards, micros(before), statuses)
+        return await self._client.run(purge, self._client, micros(before), statuses)
 
     # -- jobs ----------------------------------------------------------------------------
 
@@ -157,19 +157,19 @@ class DynamoDBStorage(Storage):
         queues: Collection[str] = ("",),
     ) -> list[Job]:
         """Take jobs whose time has come; see `Storage.claim`."""
-        if workflows is not None and not workflows:
+        if limit <= 0 or (workflows is not None and not workflows):
             return []
-        wanted = claims.Claim(worker, micros(now), lease // _MICROSECOND, workflows, queues)
-        return await self._client.run(claims.claim, self._client, self._shards, self._holds, wanted, limit)
+        wanted = claims.Claim(worker, micros(now), lease // _MICROSECOND, limit, workflows, queues)
+        return await self._client.run(claims.claim, self._client, self._holds, wanted)
 
     def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
         """Prolong a worker's lease, or end it; see `Storage.renew`."""
         if lease:
-            return leases.renew(self._client, self._shards, self._holds, worker, micros(now), lease // _MICROSECOND)
-        leases.release(self._client, self._shards, self._holds, worker, micros(now))
+            return leases.renew(self._client, self._holds, worker, micros(now), lease // _MICROSECOND)
+        leases.release(self._client, self._holds, worker, micros(now))
         return []
 
     async def due(self) -> datetime | None:
         """Return when `claim` may next find a job; see `Storage.due`."""
-        found = await self._client.run(claims.due, self._client, self._shards)
+        found = await self._client.run(claims.due, self._client)
         return None if found is None else time_of(found)

@@ -61,7 +61,7 @@ def shards_of(client: Client, wanted: int | None) -> int:
         msg = f"table {client.table!r} is of a newer version (layout {layout}; this one knows up to {LAYOUT}): upgrade"
         raise StorageError(msg)
     if wanted not in {None, shards}:
-        msg = f"table {client.table!r} has {shards} shards, not {wanted}: leave shards= away; another number needs a new table"
+        msg = f"table {client.table!r} has {shards} shards, not {wanted}: leave shards= away; it cannot be changed"
         raise ConfigError(msg)
     return shards
 
