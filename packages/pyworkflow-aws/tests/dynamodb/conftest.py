@@ -1,9 +1,9 @@
-import asyncio
 import itertools
 
 import pytest
 
-from pyworkflow_aws.dynamodb import DynamoDBStorage
+from pyworkflow_aws.dynamodb.client import Client
+from pyworkflow_aws.dynamodb.table import initialise
 
 _NUMBERS = itertools.count(1)
 
@@ -13,8 +13,10 @@ def new_table(aws):
     """Make a table and return its name."""
 
     def make(shards=2):
-        name = f"runs-{next(_NUMBERS)}"
-        asyncio.run(DynamoDBStorage(name, shards=shards).init())
-        return name
+        client = Client(f"runs-{next(_NUMBERS)}", None, None, 1, None)
+        client.open()
+        initialise(client, shards, pitr=False, kms_key=None)
+        client.close()
+        return client.table
 
     return make
