@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pyworkflow.errors import Unsupported
-from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
+from pyworkflow.errors import ConfigError, Unsupported
+from pyworkflow.ports import Mode, RuntimeOffer, Storage, hookimpl
+
+if TYPE_CHECKING:
+    from pyworkflow_aws.dynamodb import DynamoDBStorage
 
 
 def _not_yet(app: Any, **options: Any) -> NoReturn:  # noqa: ARG001 -- the signature of a runtime's factory
@@ -51,3 +54,27 @@ def pyworkflow_commands(cli: Any) -> None:
     from pyworkflow_aws.deploy.command import deploy
 
     cli.add_command(deploy)
+
+
+def dynamodb(
+    place: str,
+    *,
+    region: str | None = None,
+    endpoint: str | None = None,
+    shards: int | None = None,
+    threads: int = 32,
+    bucket: str | None = None,
+) -> DynamoDBStorage:
+    """Make the storage of ``dynamodb://table?region=eu-west-1``."""
+    if not place or "/" in place:
+        msg = "it needs the name of a table: dynamodb://workflows?region=eu-west-1"
+        raise ConfigError(msg)
+    from pyworkflow_aws.dynamodb import DynamoDBStorage
+
+    return DynamoDBStorage(place, region=region, endpoint=endpoint, shards=shards, threads=threads, bucket=bucket)
+
+
+@hookimpl
+def pyworkflow_storages() -> Mapping[str, Callable[..., Storage]]:
+    """Offer ``dynamodb``."""
+    return {"dynamodb": dynamodb}

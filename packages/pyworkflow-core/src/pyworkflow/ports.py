@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pluggy
 from attrs import Factory, frozen
@@ -174,6 +174,17 @@ class Storage(ABC):
     @abstractmethod
     async def purge(self, before: datetime, statuses: Collection[Status]) -> int:
         """Delete runs of final *statuses* that ended before *before*, with their histories; return how many."""
+
+
+@runtime_checkable
+class NeedsInit(Protocol):
+    """A storage that has to be made before it can be opened, such as a table in the cloud.
+
+    ``pyworkflow storage init`` calls *init*, a coroutine function that returns sentences on what was found and done; it
+    may be called again. Its keyword parameters are options of the command, read as their annotations say.
+    """
+
+    init: Callable[..., Awaitable[Sequence[str]]]
 
 
 class RetryPolicy(Protocol):

@@ -15,6 +15,7 @@ from pyworkflow.cli.run import run
 from pyworkflow.cli.runs import runs
 from pyworkflow.cli.schedules import schedules
 from pyworkflow.cli.session import Session
+from pyworkflow.cli.storage import storage as storage_
 from pyworkflow.cli.worker import worker
 
 _EPILOG = """\b
@@ -63,5 +64,5 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "pyworkflow", "_PYWORKFLOW_COMPLETE").source())
 
 
-for command in (run, worker, runs, hooks, schedules, check, replay, plugins):
+for command in (run, worker, runs, hooks, schedules, storage_, check, replay, plugins):
     cli.add_command(command)

@@ -1,0 +1,109 @@
+"""What this process knows of the jobs it holds, so that writing under a lease needs no reading."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from attrs import define, evolve, field, frozen
+
+from pyworkflow.model import RUN_OP, Job
+from pyworkflow_aws.dynamodb.keys import shard_of
+from pyworkflow_aws.dynamodb.log import State
+
+_TURNS = 251
+
+
+@frozen
+class Hold:
+    """A job that is held here; *state*: its run, if it is job 0."""
+
+    worker: str
+    epoch: int
+    state: State | None = None
+
+
+@define
+class Holds:
+    """The jobs held by the workers of this process. All methods may be called from any thread."""
+
+    _jobs: dict[tuple[str, int], Hold] = field(factory=dict)
+    _alive: dict[str, float] = field(factory=dict)
+    _until: dict[str, int] = field(factory=dict)
+    _listed: set[str] = field(factory=set)
+    _guard: threading.Lock = field(factory=threading.Lock)
+    _turns: list[threading.Lock] = field(factory=lambda: [threading.Lock() for _ in range(_TURNS)])
+
+    def turn(self, run_id: str) -> threading.Lock:
+        """Return what threads of this process hold while they change a run: they need not get in each other's way."""
+        return self._turns[shard_of(run_id, _TURNS)]
+
+    def add(self, job: Job, state: State | None) -> None:
+        """Note that a job is held here."""
+        if job.worker is not None:
+            with self._guard:
+                kept = state if job.op == RUN_OP else None
+                self._jobs[job.run_id, job.op] = Hold(job.worker, job.epoch, kept)
+
+    def of(self, lease: Job | None) -> Hold | None:
+        """Return what is known of a job under *lease*, as long as its worker may believe that it has it."""
+        if lease is None or lease.worker is None:
+            return None
+        with self._guard:
+            hold = self._jobs.get((lease.run_id, lease.op))
+            if hold is None or (hold.worker, hold.epoch) != (lease.worker, lease.epoch):
+                return None
+            return hold if time.monotonic() < self._alive.get(lease.worker, 0.0) else None
+
+    def update(self, run_id: str, state: State) -> None:
+        """Note where a run is now; it may be held by somebody else by now."""
+        job = state.head.job
+        with self._guard:
+            hold = self._jobs.get((run_id, RUN_OP))
+            if hold is None:
+                return
+            if job is None or (job.worker, job.epoch) != (hold.worker, hold.epoch):
+                del self._jobs[run_id, RUN_OP]
+            else:
+                self._jobs[run_id, RUN_OP] = evolve(hold, state=state)
+
+    def drop(self, run_id: str, op: int) -> None:
+        """Note that a job is not held here any more."""
+        with self._guard:
+            self._jobs.pop((run_id, op), None)
+
+    def held(self, run_id: str, op: int, worker: str, epoch: int) -> bool:
+        """Whether a job is held here by a worker since its claim number *epoch*."""
+        with self._guard:
+            hold = self._jobs.get((run_id, op))
+            return hold is not None and (hold.worker, hold.epoch) == (worker, epoch)
+
+    def jobs(self, worker: str) -> dict[tuple[str, int], int]:
+        """Return the jobs of a worker, with their epochs."""
+        with self._guard:
+            return {key: hold.epoch for key, hold in self._jobs.items() if hold.worker == worker}
+
+    # -- leases --------------------------------------------------------------------------
+
+    def prolonged(self, worker: str, until: int, seconds: float, *, listed: bool) -> None:
+        """Note that a lease was written: until when, for how long from now on, and whether it is in the index."""
+        with self._guard:
+            self._until[worker] = until
+            self._alive[worker] = time.monotonic() + seconds
+            if listed:
+                self._listed.add(worker)
+            else:
+                self._listed.discard(worker)
+
+    def lease(self, worker: str) -> tuple[int | None, bool]:
+        """Return until when the lease of a worker is, if that is known, and whether it is in the index."""
+        with self._guard:
+            return self._until.get(worker), worker in self._listed
+
+    def left(self, worker: str) -> None:
+        """Forget a worker and all it held."""
+        with self._guard:
+            self._jobs = {key: hold for key, hold in self._jobs.items() if hold.worker != worker}
+            self._alive.pop(worker, None)
+            self._until.pop(worker, None)
+            self._listed.discard(worker)

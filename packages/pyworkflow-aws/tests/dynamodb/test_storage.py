@@ -1,0 +1,17 @@
+"""The DynamoDB storage keeps the contract, on two emulators that know nothing of each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyworkflow.testing.storage import StorageConformance
+from pyworkflow_aws.dynamodb import DynamoDBStorage
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class TestOnMinistack(StorageConformance):
+    @pytest.fixture
+    def storage_factory(self, aws, new_table):
+        name = new_table()
+        return lambda: DynamoDBStorage(name)
