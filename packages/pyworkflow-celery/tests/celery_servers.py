@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,8 @@ class Workers:
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill a worker with its pool."""
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         self.running.remove(process)
 
@@ -184,5 +185,5 @@ def wipe(database: Path) -> None:
     """Forget every run."""
     with sqlite3.connect(database, timeout=30) as db:
         for table in ("runs", "events", "jobs", "hooks"):
-            db.execute(f"delete from {table}")
+            db.execute(f"delete from {table}")  # noqa: S608 -- constants
     db.close()

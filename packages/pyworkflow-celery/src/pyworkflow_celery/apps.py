@@ -69,7 +69,7 @@ def _imported(target: str) -> Any:
 def _own(settings: CelerySettings) -> Celery:
     broker, options = settings.broker or DEFAULT_BROKER, {}
     if broker.startswith("filesystem://"):
-        broker, options = "filesystem://", _folders(broker)
+        broker, options = "filesystem://localhost//", _folders(broker)
     if settings.visibility_timeout is not None:
         options["visibility_timeout"] = settings.visibility_timeout.total_seconds()
     app = Celery("pyworkflow", broker=broker, backend=settings.result_backend, set_as_current=False)

@@ -27,7 +27,7 @@ class Begin(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no typ
 
     requires = ("celery.worker.components:Pool",)
     pipe: tuple[int, int] | None = None  # its end tells the children of a prefork pool to stop
-    celery: Celery | None = None
+    celery: Celery | None = None  # set where tasks run in children
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -40,9 +40,8 @@ class Begin(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no typ
             )
             raise ConfigError(msg)
         self.capacity = None if issubclass(pool, Prefork) else 1 if issubclass(pool, Solo) else worker.concurrency
-        Begin.celery = worker.app
         if self.capacity is None:
-            Begin.pipe = os.pipe()
+            Begin.celery, Begin.pipe = worker.app, os.pipe()
 
     def start(self, worker: Any) -> None:
         """Begin, unless that is for the children."""
@@ -72,7 +71,7 @@ def _close_pipe() -> None:
 
 def _child_begins(**_: Any) -> None:
     if Begin.celery is None:
-        return
+        return  # a pool without children sends this signal too
     try:
         _begin(Begin.celery, 1)
     except Exception:
