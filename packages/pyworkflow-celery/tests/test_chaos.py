@@ -1,4 +1,4 @@
-"""Many runs under random kills of workers, pools and messages: all end, as without faults, and nothing is done again."""
+"""Many runs under random kills of workers, pools and messages: all end as without faults, nothing is done again."""
 
 from __future__ import annotations
 
