@@ -140,6 +140,14 @@ def foreign_requirements(asked: str, expected: list[str]) -> list[str]:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Run 500 workflows on Celery workers that are killed at random, or as many as are named."""
+    install(session, ["test"], [CORE, SQLITE, CELERY])
+    runs = session.posargs[0] if session.posargs else "500"
+    session.run("pytest", "-s", "packages/pyworkflow-celery/tests/test_chaos.py", env={"PYWORKFLOW_CHAOS_RUNS": runs})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks."""
     install(session, ["test"], EVERYTHING)

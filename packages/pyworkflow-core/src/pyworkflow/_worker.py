@@ -158,6 +158,11 @@ class Worker:
             used -= max(1, len(inside.running) + inside.starting) - len(inside.running)
         return max(0, self.options.capacity - used)
 
+    @property
+    def held(self) -> int:
+        """How many runs, and steps of others' runs, are in hand."""
+        return len(self.executions) + len(self._jobs)
+
     def _freed(self) -> None:
         if self.options.capacity is not None and not self.draining:
             self.wake_at(self.clock.now())

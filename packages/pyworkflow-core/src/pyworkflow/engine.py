@@ -92,6 +92,7 @@ class StoredRuntime(DurableRuntime):
         self._nudge = asyncio.Event()
         self._next: datetime | None = None
         self._doubtful = False  # a call failed that may have been carried out, so more may be held than is known
+        self._turns: list[asyncio.Future[None]] = []
         self._waiting: defaultdict[str, set[asyncio.Future[Event | None]]] = defaultdict(set)
 
     @property
@@ -437,6 +438,23 @@ class StoredRuntime(DurableRuntime):
         await worker.vanish()
         return worker.name
 
+    async def turn(self) -> None:
+        """Look for work now; return once there is less in hand than there are turns.
+
+        For messages that stand for a share of a process, such as a task in a pool: as many last as there is work.
+        """
+        await self.ensure_worker()
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        self.wake_at(self.clock.now())
+        await turn
+
+    def _end_turns(self, turns: Sequence[asyncio.Future[None]]) -> None:
+        for turn in turns:
+            self._turns.remove(turn)
+            if not turn.done():
+                turn.set_result(None)
+
     def wake_at(self, when: datetime) -> None:
         """Look for work at *when*, if not before."""
         if self._next is None or when < self._next:
@@ -446,10 +464,11 @@ class StoredRuntime(DurableRuntime):
     async def _sweep(self, storage: Storage, worker: Worker) -> None:
         try:
             while True:
-                self._next = None
+                self._next, turns = None, list(self._turns)
                 latest = self.clock.now() + self.options.sweep
                 try:
                     wake = await self._look_for_work(storage, worker)
+                    self._end_turns(turns[: max(0, len(turns) - worker.held)])
                 except Exception as error:  # noqa: BLE001 -- a storage may fail in any way, and may recover
                     logger.warning("looking for work failed, trying again: %s", error)
                     wake = None
@@ -461,6 +480,7 @@ class StoredRuntime(DurableRuntime):
                 await asyncio.sleep(0)
         finally:  # also when the event loop is being closed under us: nobody else must have to wait for the lease
             worker.draining = True
+            self._end_turns(list(self._turns))
             self._stop_heartbeat()
             if self._worker is worker:
                 self._worker = None

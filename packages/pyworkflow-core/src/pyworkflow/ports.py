@@ -317,6 +317,22 @@ class DurableRuntime(Runtime):
         """Have this process take part in the work, until `close`; returns once it does."""
 
 
+@runtime_checkable
+class Serves(Protocol):
+    """What a runtime has whose workers are processes of their own kind, which ``pyworkflow worker`` becomes then."""
+
+    def serve(self, *, concurrency: int | None, queues: Sequence[str], grace: timedelta) -> int:
+        """Work until told to stop, by the signals of that kind of worker; return the exit code of the process.
+
+        Called without a running event loop.
+
+        Args:
+            concurrency: How much to do at once; None: as configured.
+            queues: Those to serve, as steps name them; none: that of runs.
+            grace: How long running steps may go on at the end.
+        """
+
+
 @frozen
 class StartRequest:
     """A run to start: *workflow* by definition, its encoded arguments, and how to name it."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from datetime import timedelta
 
 import click
 
@@ -13,6 +15,7 @@ from pyworkflow.cli.output import say
 from pyworkflow.cli.session import Session, described, leave, on_signal
 from pyworkflow.durations import seconds
 from pyworkflow.errors import ConfigError
+from pyworkflow.ports import Serves
 
 
 @click.command()
@@ -20,14 +23,19 @@ from pyworkflow.errors import ConfigError
 @click.option(
     "--grace", default="10s", show_default=True, metavar="TIME", help="How long running steps may go on at the end."
 )
+@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="How much to do at once, e.g. processes.")
+@click.option("--queues", metavar="NAME,...", help="Queues to serve, as steps name them; '' is that of runs.")
 @global_options
 @pass_session
-def worker(session: Session, modules: tuple[str, ...], grace: str) -> None:
+def worker(session: Session, modules: tuple[str, ...], grace: str, concurrency: int | None, queues: str | None) -> None:
     """Carry on what is due: sleeping runs, retries, and the runs of processes that died.
 
     MODULE is a dotted name or a path that ends in .py; a worker takes only runs of workflows that these declare or
     import. It stops at SIGTERM or Ctrl-C: takes nothing more, lets running steps end, and hands the rest back. A second
     signal ends it at once; nothing is lost by that either.
+
+    With a runtime that has workers of its own kind, such as Celery's, this becomes one; --concurrency and --queues are
+    for those.
     """
     limit = seconds(grace, name="--grace")
     if limit < 0:
@@ -37,7 +45,18 @@ def worker(session: Session, modules: tuple[str, ...], grace: str) -> None:
     if not names:
         msg = f"there are no workflows in {', '.join(map(repr, modules))}, so there is nothing to work on"
         raise ConfigError(msg)
-    asyncio.run(_work(session.app(), names, limit))
+    app = session.app()
+    runtime = app.runtime()
+    if isinstance(runtime, Serves):
+        served = () if queues is None else tuple(name.strip() for name in queues.split(","))
+        say(f"working on {described(app)}: {', '.join(names)}; stop with Ctrl-C or SIGTERM")
+        leave(code := runtime.serve(concurrency=concurrency, queues=served, grace=timedelta(seconds=limit)))
+        sys.exit(code)
+    if concurrency is not None or queues is not None:
+        option = "--queues" if concurrency is None else "--concurrency"
+        msg = f"{option} is for runtimes with workers of their own kind, and {app.settings.default_runtime!r} has none"
+        raise ConfigError(msg)
+    asyncio.run(_work(app, names, limit))
     leave(0)
 
 

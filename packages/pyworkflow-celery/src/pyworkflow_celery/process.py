@@ -1,0 +1,136 @@
+"""A worker process: one event loop in a thread, one storage, and the tasks of the pool as its turns of work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Collection, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pyworkflow import wire
+from pyworkflow.app import App, default_app
+from pyworkflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyworkflow_celery.runtime import CeleryRuntime
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+_MARGIN = 5.0  # seconds to hand things back in, beyond the grace
+
+
+class Process:
+    """The part of this process in the work; made after the fork, as loops, threads and connections do not survive it.
+
+    Args:
+        app: The application whose runs are worked on.
+        runtime: Its Celery runtime.
+        capacity: How many steps to carry out at once.
+        queues: The queues to serve, as steps name them; ``""`` stands for runs.
+    """
+
+    def __init__(self, app: App, runtime: CeleryRuntime, capacity: int, queues: Collection[str]) -> None:
+        self.pid = os.getpid()
+        self.is_stopping = False
+        self._app = app
+        self._runtime = runtime
+        self._loop = asyncio.new_event_loop()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pyworkflow", daemon=True)
+        self._thread.start()
+        try:
+            self._submit(runtime.serve_here(capacity, queues))
+        except BaseException:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            raise
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
+
+    def turn(self) -> None:
+        """Do a share of the work there is; returns when there is less than that."""
+        if not self.is_stopping:  # else others find it
+            self._submit(self._runtime.turn())
+
+    def call(self, run_id: str, workflow: str, args: str, kwargs: str) -> str:
+        """Carry out a transient run; return what came of it."""
+        return self._submit(self._runtime.carry_out(run_id, workflow, wire.loads_plain(args), wire.loads_plain(kwargs)))
+
+    def watch(self, pipe: int) -> None:
+        """Stop when the other end of *pipe* is closed: the worker is told to stop, or is dead."""
+        self._loop.call_soon_threadsafe(self._loop.add_reader, pipe, self._end_of, pipe)
+
+    def _end_of(self, pipe: int) -> None:
+        self._loop.remove_reader(pipe)
+        self.begin_to_stop()
+
+    def begin_to_stop(self) -> None:
+        """Begin nothing more, and hand back what does not end within the grace; from any thread, and from signals."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._stop()))
+
+    async def _stop(self) -> None:
+        try:
+            await self._app.close(self._runtime.settings.grace.total_seconds())
+        except Exception:
+            logger.exception("what this process holds could not be handed back; its lease will lapse")
+        finally:
+            self._stopped.set()
+
+    def stop(self) -> None:
+        """Stop, and wait for the end."""
+        self.begin_to_stop()
+        self._stopped.wait(self._runtime.settings.grace.total_seconds() + _MARGIN)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_MARGIN)
+
+
+_process: Process | None = None
+
+
+def begin(capacity: int, queues: Collection[str]) -> Process:
+    """Have this process work from now on."""
+    global _process  # noqa: PLW0603 -- there is one a process
+    app = default_app()
+    _process = Process(app, celery_runtime(app), capacity, queues)
+    return _process
+
+
+def current() -> Process:
+    """Return the part of this process in the work.
+
+    Raises:
+        ConfigError: It is no worker process that pyworkflow began in.
+    """
+    if _process is None or _process.pid != os.getpid():
+        msg = "this is no worker process of pyworkflow: the Celery app was not passed to pyworkflow_celery.install()"
+        raise ConfigError(msg)
+    return _process
+
+
+def end() -> None:
+    """End the part of this process in the work, if it has one."""
+    if _process is not None and _process.pid == os.getpid():
+        _process.stop()
+
+
+def celery_runtime(app: App) -> CeleryRuntime:
+    """Return the Celery runtime of an application: its default runtime if that is one, else ``celery``."""
+    from pyworkflow_celery.runtime import CeleryRuntime
+
+    runtime = app.runtime()
+    if not isinstance(runtime, CeleryRuntime):
+        runtime = app.runtime("celery")
+    assert isinstance(runtime, CeleryRuntime)  # noqa: S101 -- the name is ours
+    return runtime

@@ -1,0 +1,104 @@
+"""What a Celery worker does beside consuming: it begins a `Process` where its tasks run, and ends it in time."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+from celery.concurrency.prefork import TaskPool as Prefork
+from celery.concurrency.solo import TaskPool as Solo
+
+from pyworkflow.app import default_app
+from pyworkflow.errors import ConfigError
+from pyworkflow_celery import process
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger(__name__)
+
+_GREEN = {"celery.concurrency.gevent", "celery.concurrency.eventlet"}
+
+
+class Begin(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+    """Looks at the pool, and begins and ends the process where tasks run in this very one."""
+
+    requires = ("celery.worker.components:Pool",)
+    pipe: tuple[int, int] | None = None  # its end tells the children of a prefork pool to stop
+    celery: Celery | None = None  # set where tasks run in children
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        pool = worker.pool_cls
+        if pool.__module__ in _GREEN:
+            msg = (
+                f"pyworkflow does not run in a {pool.__module__.rpartition('.')[2]} pool: it needs threads of the "
+                "system beside the tasks, for its event loop and to renew its leases while a step computes; start the "
+                "worker with --pool prefork, threads or solo"
+            )
+            raise ConfigError(msg)
+        self.capacity = None if issubclass(pool, Prefork) else 1 if issubclass(pool, Solo) else worker.concurrency
+        if self.capacity is None:
+            Begin.celery, Begin.pipe = worker.app, os.pipe()
+
+    def start(self, worker: Any) -> None:
+        """Begin, unless that is for the children."""
+        if self.capacity is not None:
+            _begin(worker.app, self.capacity)
+
+    def stop(self, worker: Any) -> None:  # noqa: ARG002 -- as Celery calls it
+        """Hand back what is held here."""
+        _close_pipe()
+        process.end()
+
+    terminate = stop
+
+
+def _begin(app: Celery, capacity: int) -> None:
+    runtime = process.celery_runtime(default_app())
+    served = {"" if name == runtime.queue else name for name in app.amqp.queues.consume_from}
+    served |= {runtime.queue} if "" in served else set()
+    process.begin(runtime.settings.capacity or capacity, sorted(served))
+
+
+def _close_pipe() -> None:
+    if Begin.pipe is not None:
+        os.close(Begin.pipe[1])
+        Begin.pipe = None
+
+
+def _child_begins(**_: Any) -> None:
+    if Begin.celery is None:
+        return  # a pool without children sends this signal too
+    try:
+        _begin(Begin.celery, 1)
+    except Exception:
+        logger.critical("this worker process cannot take part in workflows", exc_info=True)
+        raise
+    if Begin.pipe is not None:
+        reading, writing = Begin.pipe
+        os.close(writing)
+        Begin.pipe = None
+        process.current().watch(reading)
+
+
+def _child_ends(**_: Any) -> None:
+    process.end()
+
+
+def _told_to_stop(**_: Any) -> None:
+    _close_pipe()
+    if process._process is not None:  # noqa: SLF001 -- of our own
+        process._process.begin_to_stop()  # noqa: SLF001 -- as above
+
+
+signals.worker_process_init.connect(_child_begins)
+signals.worker_process_shutdown.connect(_child_ends)
+signals.worker_shutting_down.connect(_told_to_stop)
+
+
+def add_steps(app: Celery) -> None:
+    """Have workers of *app* begin and end with us."""
+    app.steps["worker"].add(Begin)
