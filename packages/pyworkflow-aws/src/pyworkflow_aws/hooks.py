@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Literal
 
-from pyworkflow.errors import Unsupported
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
 
+if TYPE_CHECKING:
+    from pyworkflow.app import App
+    from pyworkflow.ports import Runtime
 
-def _not_yet(app: Any, **options: Any) -> NoReturn:  # noqa: ARG001 -- the signature of a runtime's factory
-    msg = "this version of pyworkflow-aws knows what its runtimes can do, but cannot run anything on them yet"
-    raise Unsupported(msg)
+
+def _lambda(
+    app: App,
+    *,
+    function: str | None = None,
+    qualifier: str | None = None,
+    invocation: Literal["request-response", "event"] = "request-response",
+) -> Runtime:
+    from pyworkflow_aws.transient_lambda import LambdaRuntime
+
+    return LambdaRuntime(app, function=function, qualifier=qualifier, invocation=invocation)
+
+
+def _durable_lambda(app: App, *, function: str | None = None, qualifier: str | None = None) -> Runtime:
+    from pyworkflow_aws.durable.client import DurableLambda
+
+    return DurableLambda(app, function=function, qualifier=qualifier)
+
+
+@hookimpl
+def pyworkflow_settings() -> Mapping[str, type]:
+    """Offer the settings that begin with ``aws_``."""
+    from pyworkflow_aws.settings import AwsSettings
+
+    return {"aws": AwsSettings}
 
 
 @hookimpl
@@ -19,7 +43,7 @@ def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:
     """Offer ``lambda`` and ``durable-lambda``, with what each of them can be."""
     return {
         "lambda": RuntimeOffer(
-            _not_yet,
+            _lambda,
             modes=frozenset({Mode.TRANSIENT}),
             default=Mode.TRANSIENT,
             refusals={
@@ -27,7 +51,7 @@ def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:
             },
         ),
         "durable-lambda": RuntimeOffer(
-            _not_yet,
+            _durable_lambda,
             modes=frozenset({Mode.DURABLE}),
             default=Mode.DURABLE,
             refusals={
