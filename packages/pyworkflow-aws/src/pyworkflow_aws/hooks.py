@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
 
@@ -31,14 +31,6 @@ def _durable_lambda(app: App, *, function: str | None = None, qualifier: str | N
 
 
 @hookimpl
-def pyworkflow_settings() -> Mapping[str, type]:
-    """Offer the settings that begin with ``aws_``."""
-    from pyworkflow_aws.settings import AwsSettings
-
-    return {"aws": AwsSettings}
-
-
-@hookimpl
 def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:
     """Offer ``lambda`` and ``durable-lambda``, with what each of them can be."""
     return {
@@ -63,10 +55,11 @@ def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:
 
 @hookimpl
 def pyworkflow_settings() -> Mapping[str, type]:
-    """Offer the settings ``deploy_…``."""
+    """Offer the settings ``aws_…`` and ``deploy_…``."""
     from pyworkflow_aws.deploy.settings import DeploySettings
+    from pyworkflow_aws.settings import AwsSettings
 
-    return {"deploy": DeploySettings}
+    return {"aws": AwsSettings, "deploy": DeploySettings}
 
 
 @hookimpl

@@ -126,13 +126,18 @@ class Adapter:
     def _begin(self) -> None:
         """See to all operations that nobody sees to."""
         todo = [found for found in self.replay.tree.open.values() if self._needs_work(found)]
+        hooks = [found for found in todo if isinstance(found.pending.command, OpenHook)]
+        steps = [found for found in todo if not isinstance(found.pending.command, OpenHook)]
         for found in todo:
             found.work = Work(running=True)
-            if len(todo) == 1 and not self._runs_here(found):
-                self._carry(found)
-            else:
-                self._running += 1
-                self._threads().submit(self._work, found)
+        if len(todo) == 1 and not self._runs_here(todo[0]):
+            self._carry(todo[0])
+            return
+        for opened in [self._threads().submit(self._carry, found) for found in hooks]:
+            opened.result()  # a step may tell somebody the token, who may answer at once
+        for found in steps:
+            self._running += 1
+            self._threads().submit(self._work, found)
 
     def _needs_work(self, found: Open) -> bool:
         if found.work is not None and found.work.running:

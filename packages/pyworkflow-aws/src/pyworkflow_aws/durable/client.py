@@ -200,17 +200,27 @@ class DurableLambda(DurableRuntime):
         for arn in await self._call(waiting, self.function, self.qualifier, candidates):
             execution = await self._details(arn)
             past = await self._past(execution)
-            found = past.hooks.get(digest)
-            if found is None:
-                continue
-            value = past.encode(digest, payload, self.app.registry)
-            text = dumps_plain(cast("Plain", {"at": milliseconds(datetime.now(UTC)), "value": value}))
-            if len(text) > LIMIT:
-                msg = f"the payload of hook {found.hook.name!r} is {len(text):,} bytes as JSON, and AWS takes {LIMIT:,}"
-                raise PayloadTooLarge(msg)
-            if await self._answer(found.callback, text):
+            if digest in past.hooks:
+                await self._resume(execution, past, digest, payload)
                 return execution.run_id
-            break
+        raise HookClosed(NO_HOOK)
+
+    async def _resume(self, execution: Execution, past: Past, digest: str, payload: Any) -> None:
+        value = past.encode(digest, payload, self.app.registry)
+        text = dumps_plain(cast("Plain", {"at": milliseconds(datetime.now(UTC)), "value": value}))
+        if len(text) > LIMIT:
+            name = past.hooks[digest].hook.name
+            msg = f"the payload of hook {name!r} is {len(text):,} bytes as JSON, and AWS takes {LIMIT:,}"
+            raise PayloadTooLarge(msg)
+        pause = _FIRST_PAUSE
+        while (found := past.hooks.get(digest)) is not None:
+            if found.callback is not None and await self._answer(found.callback, text):
+                return
+            if found.callback is not None and not found.hook.many:
+                break
+            await asyncio.sleep(pause)  # the run is about to open it
+            pause = min(1.5 * pause, _LAST_PAUSE)
+            past = await self._past(await self._details(execution.arn))
         raise HookClosed(NO_HOOK)
 
     async def hooks(self, run_id: str | None = None) -> list[Hook]:

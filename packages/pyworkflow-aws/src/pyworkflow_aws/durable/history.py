@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field, frozen
@@ -27,11 +29,11 @@ from pyworkflow.model import (
     RunContinued,
     RunFailed,
     RunStarted,
-    RunTerminated as TerminatedEvent,
     StartTimer,
     Status,
 )
 from pyworkflow.model import RunBlocked as BlockedEvent
+from pyworkflow.model import RunTerminated as TerminatedEvent
 from pyworkflow.operations import Inbox
 from pyworkflow.plain import Plain
 from pyworkflow_aws.durable.ids import operation_id
@@ -50,10 +52,13 @@ _KINDS = {"Step": "STEP", "Wait": "WAIT", "Callback": "CALLBACK"}
 
 @frozen
 class Waiting:
-    """An open hook, the callback that answers it, and what waits for it, if the workflow's code is known."""
+    """An open hook, the callback that answers it, and what waits for it, if the workflow's code is known.
+
+    There is no callback yet while the run is about to make it: at first, and between two payloads of one that takes many.
+    """
 
     hook: Hook
-    callback: str
+    callback: str | None
     opened: Open | None = None
 
 
@@ -180,9 +185,8 @@ def _replayed(
     registry: Registry,
     payloads: Payloads,
 ) -> tuple[list[Event], dict[str, Waiting]]:
-    from hashlib import sha256
-
-    started = evolve(started, seed=sha256(execution.arn.encode()).hexdigest())
+    at = moment(int(started.at.timestamp() * 1000))
+    started = evolve(started, seed=sha256(execution.arn.encode()).hexdigest(), at=at)  # as the function sees it
 
     def find(name: str) -> Any:
         if name not in registry.workflows:
@@ -199,10 +203,9 @@ def _replayed(
     hooks: dict[str, Waiting] = {}
     for found in tree.open.values():
         command, record = found.pending.command, records.get(operation_id(found.key))
-        if isinstance(command, OpenHook) and record is not None and record.callback and not record.ended:
-            run_id, op = found.node.run_id, found.pending.op
-            hook = Hook(command.token, run_id, op, command.name, command.many)
-            hooks[command.token] = Waiting(hook, record.callback, found)
+        if isinstance(command, OpenHook) and (record is None or not record.ended):
+            hook = Hook(command.token, found.node.run_id, found.pending.op, command.name, command.many)
+            hooks.setdefault(command.token, Waiting(hook, None if record is None else record.callback, found))
     events = [_without_seed(event) for event in tree.root.log]
     tree.close()
     return events, hooks
@@ -292,8 +295,6 @@ def _end(execution: Execution, payloads: Payloads) -> Event | None:
     at = execution.ended_at or execution.started_at
     match execution.status:
         case Status.COMPLETED:
-            import json
-
             return RunCompleted(at, payloads.read(json.dumps(execution.result))[0])
         case Status.CONTINUED:
             found = execution.result
