@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
-from pyworkflow.errors import ConfigError, Unsupported
+from pyworkflow.errors import ConfigError
 from pyworkflow.ports import Mode, RuntimeOffer, Storage, hookimpl
 
+
 if TYPE_CHECKING:
+    from pyworkflow.app import App
+    from pyworkflow.ports import Runtime
     from pyworkflow_aws.dynamodb import DynamoDBStorage
 
 
-def _not_yet(app: Any, **options: Any) -> NoReturn:  # noqa: ARG001 -- the signature of a runtime's factory
-    msg = "this version of pyworkflow-aws knows what its runtimes can do, but cannot run anything on them yet"
-    raise Unsupported(msg)
+def _lambda(
+    app: App,
+    *,
+    function: str | None = None,
+    qualifier: str | None = None,
+    invocation: Literal["request-response", "event"] = "request-response",
+) -> Runtime:
+    from pyworkflow_aws.transient_lambda import LambdaRuntime
+
+    return LambdaRuntime(app, function=function, qualifier=qualifier, invocation=invocation)
+
+
+def _durable_lambda(app: App, *, function: str | None = None, qualifier: str | None = None) -> Runtime:
+    from pyworkflow_aws.durable.client import DurableLambda
+
+    return DurableLambda(app, function=function, qualifier=qualifier)
 
 
 @hookimpl
@@ -22,7 +38,7 @@ def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:
     """Offer ``lambda`` and ``durable-lambda``, with what each of them can be."""
     return {
         "lambda": RuntimeOffer(
-            _not_yet,
+            _lambda,
             modes=frozenset({Mode.TRANSIENT}),
             default=Mode.TRANSIENT,
             refusals={
@@ -30,7 +46,7 @@ def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:
             },
         ),
         "durable-lambda": RuntimeOffer(
-            _not_yet,
+            _durable_lambda,
             modes=frozenset({Mode.DURABLE}),
             default=Mode.DURABLE,
             refusals={
@@ -42,10 +58,11 @@ def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:
 
 @hookimpl
 def pyworkflow_settings() -> Mapping[str, type]:
-    """Offer the settings ``deploy_…``."""
+    """Offer the settings ``aws_…`` and ``deploy_…``."""
     from pyworkflow_aws.deploy.settings import DeploySettings
+    from pyworkflow_aws.settings import AwsSettings
 
-    return {"deploy": DeploySettings}
+    return {"aws": AwsSettings, "deploy": DeploySettings}
 
 
 @hookimpl

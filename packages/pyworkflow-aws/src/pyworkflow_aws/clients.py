@@ -1,0 +1,84 @@
+"""boto3 clients, made when they are first needed; and calls of them from async code."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any, TypeVar
+
+from attrs import define, field
+
+from pyworkflow_aws.settings import AwsSettings
+
+T = TypeVar("T")
+
+CONNECTIONS = 64
+"""How many calls are under way at once."""
+
+LONGEST = 900
+"""The most seconds a function may take."""
+
+
+_one_at_a_time = threading.Lock()  # a session makes clients in one thread only
+
+
+@cache
+def _session(profile: str | None, region: str | None) -> Any:
+    """Return a session; what it has read of AWS's service models serves all its clients."""
+    import boto3
+
+    return boto3.Session(profile_name=profile, region_name=region)
+
+
+@define(eq=False)
+class Clients:
+    """The clients of one application. One that invokes functions never does it twice: boto3's own retries are off."""
+
+    settings: AwsSettings
+    _made: dict[str, Any] = field(factory=dict, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
+
+    def invoking(self) -> Any:
+        """Return a Lambda client that waits for a function to its end and calls it once."""
+        return self._client("lambda", "invoke", read_timeout=LONGEST + 30, retries={"total_max_attempts": 1})
+
+    def functions(self) -> Any:
+        """Return a Lambda client for calls that may be repeated: starting by name, asking, answering."""
+        return self._client("lambda", "ask", retries={"total_max_attempts": 6, "mode": "standard"})
+
+    def objects(self) -> Any:
+        """Return an S3 client."""
+        return self._client("s3", "ask", retries={"total_max_attempts": 6, "mode": "standard"})
+
+    def _client(self, service: str, use: str, **options: Any) -> Any:
+        with self._lock:
+            key = f"{service} {use}"
+            if key not in self._made:
+                from botocore.config import Config
+
+                settings = self.settings
+                config = Config(max_pool_connections=CONNECTIONS, tcp_keepalive=True, connect_timeout=10, **options)
+                session = _session(settings.profile, settings.region)
+                with _one_at_a_time:
+                    self._made[key] = session.client(service, endpoint_url=settings.endpoint_url, config=config)
+            return self._made[key]
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a function that blocks, on a thread."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(CONNECTIONS, "pyworkflow-aws")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            made, self._made = self._made, {}
+        for client in made.values():
+            client.close()

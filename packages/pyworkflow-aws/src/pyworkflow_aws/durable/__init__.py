@@ -1,0 +1,1 @@
+"""The runtime ``durable-lambda``: the core's machine inside AWS's durable execution SDK."""

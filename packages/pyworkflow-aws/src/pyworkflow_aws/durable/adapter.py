@@ -1,0 +1,360 @@
+"""Runs a workflow inside one invocation of a durable function, as far as that goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import queue
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from pyworkflow.attempts import attempt, next_delay
+from pyworkflow.context import StepContext
+from pyworkflow.errors import NonDeterminism, RunBlocked
+from pyworkflow.failures import record_of
+from pyworkflow.machine import Outcome
+from pyworkflow.model import CallStep, OpenHook, RunStarted, StartChild, StartTimer
+from pyworkflow.plain import Plain
+from pyworkflow_aws.durable.payloads import Payloads, error_data
+from pyworkflow_aws.durable.record import SHORT
+from pyworkflow_aws.durable.replay import CANCEL, DEADLINE, ORDER, Replay, check, want_of
+from pyworkflow_aws.durable.sdk import Abandoned, Failure, Interrupted, Journal, Mismatch, Suspended, operation_id
+from pyworkflow_aws.durable.tree import Open
+from pyworkflow_aws.durable.work import Work
+
+if TYPE_CHECKING:
+    from pyworkflow.app import App
+    from pyworkflow.definitions import Workflow
+
+_FIRST_LOOK, _LAST_LOOK = 1.0, 10.0
+"""Seconds after which the service is asked for news while steps run: at first, and in the long run."""
+
+_SOON = 0.05
+"""Seconds between two looks for an operation whose time has come."""
+
+StartRun = Callable[[StartChild, str], str]
+"""Starts a detached child, given the command and the run that asks for it; returns the id of its run."""
+
+
+@define(eq=False)
+class Adapter:
+    """One invocation: replays the run, carries out what it asks for, and leaves by `Suspended` when only time can help.
+
+    Args:
+        app: Where workflows, steps and retry policies are found.
+        journal: What is recorded.
+        payloads: How values are recorded.
+        start_run: Starts detached children.
+        cancellable: Whether the run listens for being cancelled while it is suspended, or while a step takes long: that
+            is one operation more.
+        threads: How many operations are under way at once.
+    """
+
+    app: App
+    journal: Journal
+    payloads: Payloads
+    start_run: StartRun
+    cancellable: bool = True
+    threads: int = 64
+    replay: Replay = field(init=False)
+    _pool: ThreadPoolExecutor | None = field(default=None, init=False)
+    _signals: queue.SimpleQueue[BaseException | None] = field(factory=queue.SimpleQueue, init=False)
+    _running: int = field(default=0, init=False)
+    _look: float = field(default=_FIRST_LOOK, init=False)
+    _next_look: float | None = field(default=None, init=False)
+
+    def run(self, run_id: str, started: RunStarted) -> Outcome:
+        """Run as far as possible; return how the run ends.
+
+        Raises:
+            Suspended: It does not end yet.
+            RunBlocked, NonDeterminism: It cannot go on.
+        """
+        before = self.journal.ended()
+        self.replay = replay = Replay.start(self._find, run_id, started, self.journal.read, self.payloads)
+        try:
+            while replay.tree.outcome is None:
+                turn = replay.next()
+                if turn is None:
+                    self._begin()
+                    if replay.next() is None:
+                        self._wait()
+                    continue
+                if turn.fresh:
+                    order = json.dumps(list(turn.keys))
+                    self._ask(self.journal.step, replay.order_key, ORDER, lambda _, order=order: order)
+                replay.apply(turn)
+                for found in replay.tree.take_abandoned():
+                    if found.work is not None:
+                        self._stop(found.work)
+            self._check_all_asked(before)
+            return replay.tree.outcome
+        finally:
+            self._close()
+
+    def _find(self, name: str) -> Workflow[..., Any]:
+        workflow = self.app.registry.workflows.get(name)
+        if workflow is None:
+            known = ", ".join(map(repr, sorted(self.app.registry.workflows))) or "none"
+            raise RunBlocked(f"workflow {name!r} is not in the function's module; there are: {known}")
+        return workflow
+
+    def _check_all_asked(self, before: set[str]) -> None:
+        left = before - {operation_id(key) for key in self.replay.asked()}
+        if left:
+            raise NonDeterminism(
+                f"{len(left)} operations are recorded that the workflow does not ask for any more. Was its code changed "
+                "while the run was under way?"
+            )
+
+    def _close(self) -> None:
+        for found in self.replay.tree.open.values():
+            if found.work is not None:
+                found.work.stop()
+        self.replay.tree.close()
+        if self._pool is not None:  # no thread may outlive the invocation: the sandbox is frozen after it
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    # -- carrying out ------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """See to all operations that nobody sees to."""
+        todo = [found for found in self.replay.tree.open.values() if self._needs_work(found)]
+        hooks = [found for found in todo if isinstance(found.pending.command, OpenHook)]
+        steps = [found for found in todo if not isinstance(found.pending.command, OpenHook)]
+        for found in todo:
+            found.work = Work(running=True)
+        if len(todo) == 1 and not self._runs_here(todo[0]):
+            self._carry(todo[0])
+            return
+        for opened in [self._threads().submit(self._carry, found) for found in hooks]:
+            opened.result()  # a step may tell somebody the token, who may answer at once
+        for found in steps:
+            self._running += 1
+            self._threads().submit(self._work, found)
+
+    def _needs_work(self, found: Open) -> bool:
+        if found.work is not None and found.work.running:
+            return False
+        record = self.journal.read(found.key)
+        if record is None:
+            return True
+        check(found, record)
+        return record.kind == "STEP" and not record.ended and not record.put_off
+
+    def _runs_here(self, found: Open) -> bool:
+        """Whether the operation takes the function's own time."""
+        command = found.pending.command
+        return not isinstance(command, OpenHook) and not (isinstance(command, StartTimer) and self._is_long(found))
+
+    def _is_long(self, found: Open) -> bool:
+        record = self.journal.read(found.key)
+        return self._pause(found) >= SHORT if record is None else record.kind != "STEP"
+
+    def _pause(self, found: Open) -> float:
+        command = found.pending.command
+        assert isinstance(command, StartTimer)  # noqa: S101 -- tells the type checker
+        return command.until.timestamp() - time.time() if command.until is not None else command.delay or 0.0
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, "pyworkflow-operation")
+        return self._pool
+
+    def _work(self, found: Open) -> None:
+        error: BaseException | None = None
+        try:
+            self._carry(found)
+        except BaseException as caught:  # noqa: BLE001 -- it belongs to the invocation's own thread
+            error = caught
+        self._signals.put(error)
+
+    def _carry(self, found: Open) -> None:
+        """Ask the service for an operation, or carry it out; returns once it has ended, or only time can help."""
+        command, key, work = found.pending.command, found.key, found.work
+        want = want_of(found)
+        journal = self.journal
+        try:
+            match command:
+                case CallStep():
+                    self._carry_step(found, command)
+                case StartChild():
+                    self._ask(journal.step, key, want.name, lambda _: self._start_child(found, command))
+                case OpenHook():
+                    self._ask(journal.callback, key, want.name, _expiry(found, command))
+                case StartTimer() if self._is_long(found):
+                    self._ask(journal.wait, key, want.name, math.ceil(self._pause(found)))
+                case StartTimer():
+                    pause = self._pause(found)
+                    self._ask(journal.step, key, want.name, lambda _: self._nap(work, pause))
+        except Suspended:
+            pass
+        except Abandoned:
+            pass
+        finally:
+            work.running = False
+
+    def _ask(self, ask: Callable[..., None], key: str, *args: Any, **options: Any) -> None:
+        try:
+            ask(key, *args, **options)
+        except Mismatch as error:
+            raise NonDeterminism(f"operation {key}: {error}") from error
+
+    def _carry_step(self, found: Open, command: CallStep) -> None:
+        step = self.app.registry.steps.get(command.name)
+        if step is None:
+            raise RunBlocked(f"step {command.name!r} is not known here; the function's module has to import it")
+        policy, retries = self.app.retry_policy(step)
+        work: Work = found.work
+
+        def retry(error: BaseException, number: int) -> float | None:
+            return None if isinstance(error, Interrupted) else next_delay(policy, retries, number, error, _now())
+
+        def body(number: int) -> str:
+            name = f"the result of step {command.name!r} ({found.node.run_id}/{found.key})"
+            key = f"{found.node.run_id}/{command.op}"
+            context = StepContext(found.node.run_id, command.name, number, key)
+
+            async def carry() -> Plain:
+                args, kwargs = step.signature.decode_call(command.args, command.kwargs)
+                task = asyncio.current_task()
+                try:
+                    return step.signature.encode_result(await attempt(step, args, kwargs, context, self._step_threads()))
+                except asyncio.CancelledError as cancelled:
+                    if task is not None and task.cancelling():
+                        raise
+                    raise failure_of(cancelled) from cancelled
+
+            try:
+                value = work.run(carry)
+                if work.stopped:
+                    raise Abandoned
+                return self.payloads.write(value, _now(), name)
+            except asyncio.CancelledError:
+                raise Abandoned from None
+            except Failure:
+                raise
+            except Exception as error:
+                if work.stopped:
+                    raise Abandoned from None
+                raise failure_of(error) from error
+
+        want = want_of(found)
+        self._ask(
+            self.journal.step, found.key, want.name, body,
+            label=want.label, retry=retry, at_most_once=step.options.at_most_once,
+        )  # fmt: skip
+
+    def _step_threads(self) -> ThreadPoolExecutor:
+        global _step_threads  # noqa: PLW0603 -- sync steps have threads of the process, as async ones have its loop
+        if _step_threads is None:
+            _step_threads = ThreadPoolExecutor(self.threads, "pyworkflow-step")
+        return _step_threads
+
+    def _nap(self, work: Work, pause: float) -> str:
+        try:
+            work.run(lambda: asyncio.sleep(max(0.0, pause)))
+        except asyncio.CancelledError:
+            raise Abandoned from None
+        return self.payloads.write(None, _now(), "a timer")
+
+    def _start_child(self, found: Open, command: StartChild) -> str:
+        try:
+            run_id = self.start_run(command, found.node.run_id)
+        except Exception as error:
+            raise failure_of(error) from error
+        return self.payloads.write(run_id, _now(), "a run id")
+
+    def _stop(self, work: Work) -> None:
+        if work.running:
+            work.stop()
+
+    # -- waiting -----------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Return when there may be news.
+
+        Raises:
+            Suspended: There will be none in this invocation.
+        """
+        if not self._busy():
+            if not self._listen():
+                raise Suspended("the run waits for timers, hooks or retries")
+            return
+        now = time.monotonic()
+        if self._next_look is None:
+            self._next_look = now + self._look
+        try:
+            error = self._signals.get(timeout=max(0.0, min(self._next_look - now, self._until_wake())))
+        except queue.Empty:
+            if time.monotonic() >= self._next_look:
+                self._next_look, self._look = None, min(2 * self._look, _LAST_LOOK)
+                self._listen()
+            self.journal.refresh()
+            return
+        while True:
+            self._running -= 1
+            if error is not None:
+                raise error
+            try:
+                error = self._signals.get_nowait()
+            except queue.Empty:
+                break
+        if not self._running:
+            self._next_look, self._look = None, _FIRST_LOOK
+
+    def _busy(self) -> bool:
+        return any(found.work is not None and found.work.running for found in self.replay.tree.open.values())
+
+    def _until_wake(self) -> float:
+        """Return the seconds until the service has something to say about an operation that nobody here carries out."""
+        wakes = [
+            record.wakes
+            for found in self.replay.tree.open.values()
+            if not (found.work is not None and found.work.running)
+            and (record := self.journal.read(found.key)) is not None
+            and record.wakes is not None
+        ]
+        return max(_SOON, min(wakes) - time.time()) if wakes else math.inf
+
+    def _listen(self) -> bool:
+        """Have a callback for messages, and a timer for a deadline; whether that is new."""
+        new = False
+        deadline, key = self.replay.tree.root.machine.deadline, self.replay.deadline_key
+        if deadline is not None and key is not None and self.journal.read(key) is None:
+            self._quietly(self.journal.wait, key, DEADLINE, math.ceil(deadline.timestamp() - time.time()))
+            new = True
+        if self.cancellable and self.journal.read(self.replay.mailbox) is None:
+            self._quietly(self.journal.callback, self.replay.mailbox, CANCEL, None)
+            new = True
+        return new
+
+    def _quietly(self, ask: Callable[..., None], key: str, *args: Any) -> None:
+        try:
+            self._ask(ask, key, *args)
+        except Suspended:
+            pass
+
+
+_step_threads: ThreadPoolExecutor | None = None
+
+
+def _expiry(found: Open, command: OpenHook) -> int | None:
+    expires = command.fires_at(_now() if found.answers == 0 else found.asked)
+    return None if expires is None else math.ceil(expires.timestamp() - time.time())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what has to leave the function, or a step, so that *error* is recorded and can be rebuilt."""
+    record = record_of(error, retryable=False)
+    return Failure.of(record.type, record.message[:2000], error_data(record, _now()), error)

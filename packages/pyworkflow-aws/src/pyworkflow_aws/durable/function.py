@@ -1,0 +1,113 @@
+"""A durable function: from an invocation to what AWS is told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from pyworkflow.errors import NonDeterminism, PayloadTooLarge, RunBlocked, RunCancelled, RunTerminated
+from pyworkflow.failures import record_of
+from pyworkflow.ids import child_id
+from pyworkflow.model import RunCancelled as CancelledEvent
+from pyworkflow.model import RunCompleted, RunContinued, RunFailed, RunStarted, StartChild
+from pyworkflow_aws.clients import Clients
+from pyworkflow_aws.durable import starting
+from pyworkflow_aws.durable.adapter import Adapter, failure_of
+from pyworkflow_aws.durable.payloads import Payloads, error_data, milliseconds
+from pyworkflow_aws.durable.sdk import Failure, Journal, durable_execution
+from pyworkflow_aws.durable.starting import Start
+from pyworkflow_aws.settings import AwsSettings
+
+if TYPE_CHECKING:
+    from pyworkflow.app import App
+    from pyworkflow.machine import Outcome
+
+MAX_RESULT = 5 * 1024 * 1024
+"""The most bytes of a run's result; AWS takes a little more."""
+
+CONTINUE = "pyworkflow.continue"
+
+_PAUSES = 5
+"""How many times starting the run that continues another one is tried again."""
+
+
+def durable_function(app: App, settings: AwsSettings, clients: Clients) -> Callable[[Any, Any], Any]:
+    """Return a handler that runs the workflows of *app*."""
+
+    def run(event: Any, context: Any) -> Any:
+        return _run(app, settings, clients, event, Journal(context))
+
+    return durable_execution(run, boto3_client=clients.functions())
+
+
+def _run(app: App, settings: AwsSettings, clients: Clients, event: Any, journal: Journal) -> Any:
+    if not isinstance(event, dict) or not isinstance(event.get("workflow"), str):
+        msg = (
+            'the payload has to be {"workflow": name, "args": […], "kwargs": {…}}; `pyworkflow.start` and '
+            "`pyworkflow run` send one"
+        )
+        raise _ended("Blocked", RunBlocked(msg))
+    run_id = event.get("run_id") or journal.arn.rpartition("/")[0].rpartition("/")[2] or journal.arn
+    started = RunStarted(
+        journal.started_at,
+        event["workflow"],
+        event.get("args", []),
+        event.get("kwargs", {}),
+        sha256(journal.arn.encode()).hexdigest(),
+        previous=event.get("previous"),
+    )
+    payloads = Payloads(settings.bucket, f"pyworkflow/{starting.execution_name(run_id)}", clients.objects)
+    function = settings.function or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
+
+    def start(command: StartChild, parent: str) -> str:
+        child = command.run_id or command.key or child_id(parent, command.op)
+        new = Start(command.name, command.args, command.kwargs, child, command.key or f"{parent}/{command.op}")
+        starting.invoke(clients.functions(), function, settings.qualifier, new)
+        return child
+
+    def go_on(end: RunContinued) -> None:
+        new = Start(started.workflow, end.args, end.kwargs, end.run_id, key=f"{run_id}~", previous=run_id)
+
+        def begin(_: int) -> str:
+            starting.invoke(clients.functions(), function, settings.qualifier, new)
+            return "null"
+
+        journal.step("continue", CONTINUE, begin, retry=lambda _, number: 2.0**number if number < _PAUSES else None)
+
+    adapter = Adapter(app, journal, payloads, start, settings.cancellable)
+    try:
+        outcome = adapter.run(run_id, started)
+    except (NonDeterminism, RunBlocked) as error:
+        raise _ended("Blocked", error) from error
+    except RunTerminated as error:
+        raise _ended("Terminated", error) from error
+    return _told(outcome, payloads, run_id, go_on)
+
+
+def _ended(how: str, error: Exception) -> Failure:
+    """Return the error by which AWS, and then `Execution`, learns that a run ended without having failed."""
+    return Failure.of(f"pyworkflow.run:{how}", str(error)[:2000], error_data(record_of(error), datetime.now(UTC)))
+
+
+def _told(outcome: Outcome, payloads: Payloads, run_id: str, go_on: Callable[[RunContinued], None]) -> Any:
+    """Return what the execution's result is, or raise what its error is."""
+    now = datetime.now(UTC)
+    match outcome:
+        case RunCompleted(value=value):
+            try:
+                return json.loads(payloads.write(value, now, f"the result of run {run_id}", MAX_RESULT))
+            except PayloadTooLarge as error:
+                raise failure_of(error) from error
+        case RunFailed(error=record):
+            raise Failure.of(record.type, record.message[:2000], error_data(record, now))
+        case CancelledEvent():
+            raise _ended("Cancelled", RunCancelled(f"run {run_id!r} was cancelled"))
+        case RunContinued(run_id=next_id, args=args, kwargs=kwargs):
+            go_on(outcome)
+            return {"at": milliseconds(now), "continued": next_id, "args": args, "kwargs": kwargs}
+
+

@@ -1,0 +1,216 @@
+"""What comes next, from what is recorded: which answers there are, and in which order a run sees them.  No I/O.
+
+Where all operations that are open have ended, as in a sequence of steps, nothing has to be decided: the run sees them in
+the order of the times that are recorded with them. Where only some have, which ones the run sees now, and in which order,
+is an operation of its own, recorded before the run sees any of it: on replay others will have ended too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import define, field, frozen
+
+from pyworkflow.errors import NonDeterminism, RunTerminated, StepInterrupted
+from pyworkflow.failures import record_of
+from pyworkflow.model import (
+    CallStep,
+    Completed,
+    Event,
+    Failed,
+    Fired,
+    OpenHook,
+    Received,
+    RunStarted,
+    StartChild,
+    StartTimer,
+)
+from pyworkflow.where import where_it_waits
+from pyworkflow_aws.durable.payloads import Payloads, foreign_error, moment, read_error
+from pyworkflow_aws.durable.record import Fault, Recorded, Wanted, wanted
+from pyworkflow_aws.durable.tree import Find, Open, Tree
+
+Read = Callable[[str], Recorded | None]
+"""Returns an operation by its key, as it is recorded now."""
+
+ORDER = "pyworkflow.order"
+CANCEL = "pyworkflow.cancel"
+DEADLINE = "pyworkflow.deadline"
+
+_INTERRUPTED = "StepInterruptedError"
+
+
+@frozen
+class Turn:
+    """The answers that a run sees next, in order, by the keys of their operations; *fresh*: that is not recorded yet."""
+
+    keys: Sequence[str]
+    fresh: bool = False
+
+
+@define(eq=False)
+class Replay:
+    """A run that is moved on by what is recorded of it.
+
+    Attributes:
+        turns: How many turns it has had.
+        messages: How many messages from outside it has had.
+    """
+
+    tree: Tree
+    read: Read
+    payloads: Payloads
+    turns: int = 0
+    messages: int = 0
+    _keys: list[str] = field(factory=list, init=False)
+
+    @classmethod
+    def start(cls, find: Find, run_id: str, started: RunStarted, read: Read, payloads: Payloads) -> Replay:
+        """Return a run that has begun."""
+        return cls(Tree.start(find, run_id, started), read, payloads)
+
+    @property
+    def order_key(self) -> str:
+        """The key of what records the order of the next turn."""
+        return f"order.{self.turns}"
+
+    @property
+    def mailbox(self) -> str:
+        """The key of the callback by which the next message comes."""
+        return f"cancel.{self.messages}"
+
+    @property
+    def deadline_key(self) -> str | None:
+        """The key of the timer for a cancellation's deadline; None: there is none."""
+        return None if self.tree.root.machine.deadline is None else "deadline"
+
+    def next(self) -> Turn | None:
+        """Return what the run sees next; None: that is not there yet.
+
+        Raises:
+            RunBlocked: There never will be anything.
+        """
+        order = self.read(self.order_key)
+        if order is not None and order.ended:
+            return Turn(json.loads(order.payload or "[]"))
+        self.tree.check()
+        open_ = self.tree.open.values()
+        ended = [(found, record) for found in open_ if (record := self._answer(found))]
+        if len(ended) > 1:
+            ended.sort(key=lambda pair: (self._time(*pair), pair[0].path))
+        keys = [found.key for found, _ in ended]
+        if len(ended) == len(open_):
+            return Turn(keys)
+        extra = [key for key in (self.deadline_key, self.mailbox) if key and self._has_ended(key)]
+        return Turn([*extra, *keys], fresh=True) if keys or extra else None
+
+    def apply(self, turn: Turn) -> None:
+        """Have the run see the answers of a turn.
+
+        Raises:
+            NonDeterminism: Something else is recorded than the workflow asks for.
+        """
+        if turn.fresh or self.read(self.order_key) is not None:
+            self._keys.append(self.order_key)
+        self.turns += 1
+        by_key = {found.key: found for found in self.tree.open.values()}
+        for key in turn.keys:
+            if self.tree.outcome is not None:
+                return
+            if key == self.mailbox:
+                self._cancel(key)
+            elif key == self.deadline_key:
+                raise RunTerminated("it was cancelled, and had not ended by the deadline")
+            elif (found := by_key.get(key)) is not None and self.tree.open.get(found.path) is found:
+                self._deliver(found)
+
+    def asked(self) -> list[str]:
+        """Return the keys of all that is to be recorded so far."""
+        extra = [self.mailbox, *([self.deadline_key] if self.deadline_key else [])]
+        return [*self.tree.keys, *self._keys, *extra]
+
+    # -- answers ---------------------------------------------------------------------
+
+    def _has_ended(self, key: str) -> bool:
+        record = self.read(key)
+        return record is not None and record.ended
+
+    def _answer(self, found: Open) -> Recorded | None:
+        record = self.read(found.key)
+        return record if record is not None and record.ended else None
+
+    def _time(self, found: Open, record: Recorded) -> datetime:
+        """Return when the operation was answered, by what is recorded with the answer: that is the same on every replay."""
+        command = found.pending.command
+        if isinstance(command, StartTimer) or record.timed_out:
+            return command.fires_at(found.asked) or self.tree.now  # type: ignore[union-attr]
+        if record.fault is None:
+            return self.payloads.time(record.payload or "{}")
+        return self._error(found, record.fault)[1]
+
+    def _cancel(self, key: str) -> None:
+        record = self.read(key)
+        self.messages += 1
+        self._keys.append(key)
+        message, at = self.payloads.read((record and record.payload) or "{}")
+        told: dict[str, Any] = message if isinstance(message, dict) else {}
+        deadline = told.get("deadline")
+        self.tree.cancel(str(told.get("reason", "")), at, None if deadline is None else moment(deadline))
+
+    def _deliver(self, found: Open) -> None:
+        record = self.read(found.key)
+        if record is None or not record.ended:
+            msg = f"the recorded order of answers names operation {found.key}, which has none"
+            raise NonDeterminism(msg)
+        command = found.pending.command
+        check(found, record)
+        match command:
+            case StartTimer():
+                self.tree.answer(found, lambda op, now: Fired(now, op), command.fires_at(found.asked))
+            case OpenHook() if record.timed_out:
+                self.tree.answer(found, lambda op, now: Fired(now, op), command.fires_at(found.asked) or self.tree.now)
+            case OpenHook() if record.fault is None:
+                value, at = self.payloads.read(record.payload or "{}")
+                self.tree.answer(found, lambda op, now: Received(now, op, value), at)
+            case CallStep() | StartChild() if record.fault is None:
+                value, at = self.payloads.read(record.payload or "{}")
+                self.tree.answer(found, lambda op, now: Completed(now, op, value), at)
+            case _:
+                error, at = self._error(found, record.fault)
+                self.tree.answer(found, lambda op, now: Failed(now, op, error), at)
+
+    def _error(self, found: Open, fault: Fault | None) -> tuple[Any, datetime]:
+        fault = fault or Fault("", "")
+        if fault.data:
+            return read_error(fault.data)
+        if fault.kind.endswith(_INTERRUPTED):
+            name = getattr(found.pending.command, "name", "")
+            why = "the function's sandbox was lost while it carried out"
+            error = StepInterrupted(f"{why} step {name!r}, and it is not tried again: it is declared at_most_once")
+            return record_of(error, retryable=False), self.tree.now
+        return foreign_error(fault.kind, fault.message), self.tree.now
+
+
+def check(found: Open, record: Recorded) -> None:
+    """Make sure that an operation is the one that is recorded in its place.
+
+    Raises:
+        NonDeterminism: It is not.
+    """
+    want = want_of(found)
+    if want.fits(record):
+        return
+    detail = " with other arguments" if (want.kind, want.name) == (record.kind, record.name) else ""
+    raise NonDeterminism(
+        f"operation {found.key} was recorded as {record}; now the workflow asks for {want}{detail}"
+        f"{where_it_waits(found.pending.task)}. Was the code changed while the run was under way? Runs stay with the "
+        "version they began on if they are started through an alias; on $LATEST they do not"
+    )
+
+
+def want_of(found: Open) -> Wanted:
+    """Return what an operation has to be recorded as."""
+    return wanted(found.pending.command)

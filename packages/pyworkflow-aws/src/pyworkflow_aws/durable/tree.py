@@ -1,0 +1,228 @@
+"""A run and the children it has, as one: machines, and the operations that wait for an answer.  No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import define, field
+
+from pyworkflow.definitions import Workflow
+from pyworkflow.effects import to_parent
+from pyworkflow.errors import RunBlocked
+from pyworkflow.ids import child_id
+from pyworkflow.machine import Machine, Outcome
+from pyworkflow.model import (
+    Abandoned,
+    CancelRequested,
+    Event,
+    OpenHook,
+    Parent,
+    Received,
+    Requested,
+    RunContinued,
+    RunStarted,
+    StartChild,
+)
+from pyworkflow.operations import Pending
+
+Path = tuple[int, ...]
+"""An operation's number, after those of the children it is in: (3, 1) is operation 1 of the child that operation 3 is."""
+
+Find = Callable[[str], Workflow[..., Any]]
+"""Returns a workflow by its name."""
+
+_STUCK = (
+    "the workflow waits for something that is not an operation of the run, such as an asyncio.Event nobody sets or "
+    "a future of its own, so nothing can ever wake it"
+)
+
+
+@define(eq=False)
+class Node:
+    """A workflow that runs: the run itself, or a child of it.
+
+    Attributes:
+        log: What its history would be in a storage.
+    """
+
+    machine: Machine
+    run_id: str
+    path: Path
+    started: RunStarted
+    parent: Node | None = None
+    children: dict[int, Node] = field(factory=dict)
+    log: list[Event] = field(factory=list)
+
+
+@define(eq=False)
+class Open:
+    """An operation that waits for its answer.
+
+    Attributes:
+        asked: When it was asked for, as the workflow sees time.
+        answers: How many it has had: a hook may take more than one.
+        work: What carries it out, if somebody does.
+    """
+
+    node: Node
+    pending: Pending
+    path: Path
+    asked: datetime
+    answers: int = 0
+    work: Any = None
+
+    @property
+    def key(self) -> str:
+        """What it is recorded as, told from all others: ``3.1``, and ``3.1~2`` for the third payload of a hook."""
+        key = ".".join(map(str, self.path))
+        return f"{key}~{self.answers}" if self.answers else key
+
+
+@define(eq=False)
+class Tree:
+    """Moves a run on by answers to its operations, and its children with it.
+
+    Attributes:
+        open: The operations that wait for an answer, by their paths.
+        abandoned: Those that nobody waits for any more, since somebody took them out of here.
+        now: The time of the latest event.
+        outcome: What ended the run; None: it goes on.
+        keys: All that was ever asked for.
+    """
+
+    find: Find
+    root: Node
+    now: datetime
+    open: dict[Path, Open] = field(factory=dict)
+    abandoned: list[Open] = field(factory=list)
+    outcome: Outcome | None = None
+    keys: list[str] = field(factory=list)
+
+    @classmethod
+    def start(cls, find: Find, run_id: str, started: RunStarted) -> Tree:
+        """Return a run that has begun."""
+        tree = cls(find, Node(Machine(find(started.workflow).body, run_id), run_id, (), started), started.at)
+        tree._feed(tree.root, started)
+        return tree
+
+    def answer(self, found: Open, make: Callable[[int, datetime], Event], at: datetime) -> None:
+        """Answer an operation; *make* is given its number and the time, which never goes back."""
+        self.now = max(self.now, at)
+        event = make(found.pending.op, self.now)
+        command = found.pending.command
+        if isinstance(event, Received) and isinstance(command, OpenHook) and command.many:
+            found.answers += 1
+            found.work = None
+            self.keys.append(found.key)
+        else:
+            del self.open[found.path]
+        self._feed(found.node, event)
+
+    def cancel(self, reason: str, at: datetime, deadline: datetime | None) -> None:
+        """Ask the run to stop; its children are asked as far as it waits for them."""
+        self.now = max(self.now, at)
+        self._feed(self.root, CancelRequested(self.now, reason, deadline))
+
+    def take_abandoned(self) -> Sequence[Open]:
+        """Return the operations that nobody waits for any more."""
+        abandoned, self.abandoned = self.abandoned, []
+        return abandoned
+
+    def check(self) -> None:
+        """Make sure that an answer can move the run on.
+
+        Raises:
+            RunBlocked: It waits for something that will never come.
+        """
+        if not self.open and self.outcome is None:
+            raise RunBlocked(_STUCK)
+
+    def close(self) -> None:
+        """Put the run away."""
+        self._close(self.root)
+
+    # -- moving on -------------------------------------------------------------------
+
+    def _feed(self, node: Node, event: Event) -> None:
+        machine, now = node.machine, self.now
+        commands = machine.feed([event])
+        requests = [Requested(now, command) for command in commands]
+        machine.record(requests)
+        machine.take_patches()  # runs in flight stay with their version of the code, so each knows all of its changes
+        abandoned = machine.take_abandoned()
+        node.log += [event, *requests]
+        node.log += [Abandoned(now, gone.op) for gone in abandoned if isinstance(gone.command, StartChild | OpenHook)]
+        for gone in abandoned:
+            self._abandon(node, gone)
+        for command in commands:
+            pending = machine.pending.get(command.op)
+            if pending is None:
+                continue
+            if isinstance(command, StartChild) and not command.detached:
+                self._start_child(node, command)
+            else:
+                opened = Open(node, pending, (*node.path, command.op), now)
+                self.open[opened.path] = opened
+                self.keys.append(opened.key)
+        self._end(node)
+
+    def _start_child(self, parent: Node, command: StartChild) -> None:
+        run_id = command.run_id or child_id(parent.run_id, command.op)
+        seed = f"{parent.started.seed}/{command.op}"
+        started = RunStarted(
+            self.now, command.name, command.args, command.kwargs, seed, Parent(parent.run_id, command.op)
+        )
+        self._begin(parent, command.op, run_id, started)
+
+    def _begin(self, parent: Node, op: int, run_id: str, started: RunStarted) -> None:
+        machine = Machine(self.find(started.workflow).body, run_id)
+        parent.children[op] = Node(machine, run_id, (*parent.path, op), started, parent)
+        self._feed(parent.children[op], started)
+
+    def _abandon(self, node: Node, pending: Pending) -> None:
+        child = node.children.get(pending.op)
+        if child is not None:
+            self._feed(child, CancelRequested(self.now, f"run {node.run_id!r} waits for it no longer"))
+        elif (found := self.open.pop((*node.path, pending.op), None)) is not None:
+            self.abandoned.append(found)
+
+    def _end(self, node: Node) -> None:
+        """See whether *node* has ended; a run waits until those of its children that are left have cleaned up."""
+        outcome = node.machine.outcome(self.now)
+        if outcome is None:
+            return
+        for path in [path for path, found in self.open.items() if found.node is node]:
+            self.abandoned.append(self.open.pop(path))
+        for op in list(node.children):
+            if op in node.machine.pending:
+                self._abandon(node, node.machine.pending.pop(op))
+        if node.children or node.log[-1] is outcome:
+            return
+        node.log.append(outcome)
+        if node.parent is None:
+            self.outcome = outcome
+        else:
+            self._end_child(node, node.parent, outcome)
+
+    def _end_child(self, node: Node, parent: Node, outcome: Outcome) -> None:
+        node.machine.close()
+        op = node.path[-1]
+        del parent.children[op]
+        if isinstance(outcome, RunContinued):
+            started = RunStarted(
+                self.now, node.started.workflow, outcome.args, outcome.kwargs, f"{node.started.seed}~",
+                node.started.parent, node.run_id,
+            )  # fmt: skip
+            self._begin(parent, op, outcome.run_id, started)
+        elif op in parent.machine.pending:
+            [message] = to_parent(Parent(parent.run_id, op), node.run_id, outcome)
+            self._feed(parent, message.events[0])
+        else:
+            self._end(parent)
+
+    def _close(self, node: Node) -> None:
+        for child in node.children.values():
+            self._close(child)
+        node.machine.close()
