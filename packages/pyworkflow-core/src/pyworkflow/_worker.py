@@ -515,6 +515,8 @@ class Worker:
             )
         if decision.status is not None:
             self._drop(execution, decision.events[-1])
+        elif execution.gone:  # it was given back, and claimed anew, before the answer came
+            pass
         elif decision.parked and not execution.inbox:
             self._park(execution, decision.wake)
         elif (wake := execution.machine.next_wake()) is not None:

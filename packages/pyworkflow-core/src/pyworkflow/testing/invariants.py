@@ -27,6 +27,7 @@ from pyworkflow.model import (
     Requested,
     Retrying,
     Run,
+    RunBlocked,
     RunCancelled,
     RunCompleted,
     RunContinued,
@@ -266,7 +267,7 @@ def _short(event: Event) -> str:
             return f"Requested {command.op} {command.kind} {command.name}"
         case RunStarted():
             return "RunStarted"
-        case RunFailed(error=error) | Failed(error=error):
+        case RunFailed(error=error) | Failed(error=error) | RunBlocked(error=error):
             return f"{type(event).__name__} {getattr(event, 'op', '')} {error.type}: {error.message}"
         case _:
             return f"{type(event).__name__} {getattr(event, 'op', '')} {getattr(event, 'attempt', '')}".rstrip()
