@@ -15,8 +15,20 @@ from pyworkflow.check.sources import Source
 
 _DEPTH = 8
 API = frozenset(
-    ["cancel", "continue_as_new", "get_run", "history", "list_hooks", "list_runs", "resume_hook", "retry_run"]
-    + ["sleep", "start", "terminate", "wait"]
+    {
+        "cancel",
+        "continue_as_new",
+        "get_run",
+        "history",
+        "list_hooks",
+        "list_runs",
+        "resume_hook",
+        "retry_run",
+        "sleep",
+        "start",
+        "terminate",
+        "wait",
+    }
 )
 """What of the package has to be awaited."""
 
