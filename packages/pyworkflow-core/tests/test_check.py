@@ -1,8 +1,11 @@
+import inspect
 import textwrap
 
 import pytest
 
+import pyworkflow
 from pyworkflow.check import RULES, check
+from pyworkflow.check.program import API
 
 TOP = """
 import asyncio
@@ -230,6 +233,7 @@ BROKEN = [
     ("child(order)", "PW402"),
     ("sleep('1h')", "PW402"),
     ("pyworkflow.sleep(1)", "PW402"),
+    ("pyworkflow.continue_as_new()", "PW402"),
     ("asyncio.sleep(1)", "PW402"),
     ("async def inner(): ...\ninner()", "PW402"),
     ("if order:\n    charge(order)", "PW402"),
@@ -361,6 +365,11 @@ def test_a_workflow_is_known_by_its_decorator_however_that_is_called(found, head
 )
 def test_a_decorator_of_the_same_name_that_is_not_ours_makes_no_workflow(found, head):
     assert found(f"import time\n{head}\nasync def main():\n    time.time()\n") == []
+
+
+def test_what_of_the_package_has_to_be_awaited_is_known():
+    public = {name: getattr(pyworkflow, name) for name in pyworkflow.__all__}
+    assert {name for name, value in public.items() if inspect.iscoroutinefunction(value)} == API
 
 
 def test_a_function_that_is_made_a_workflow_by_a_call_is_one(found):

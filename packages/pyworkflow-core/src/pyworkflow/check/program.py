@@ -14,8 +14,25 @@ from pyworkflow.check.noqa import Exceptions, exceptions_in
 from pyworkflow.check.sources import Source
 
 _DEPTH = 8
-_API = ("cancel", "get_run", "history", "list_runs", "resume_hook", "retry_run", "sleep", "start", "terminate", "wait")
-_COROUTINES = frozenset({"asyncio.sleep", "asyncio.wait_for"} | {f"pyworkflow.{name}" for name in _API})
+API = frozenset(
+    {
+        "cancel",
+        "continue_as_new",
+        "get_run",
+        "history",
+        "list_hooks",
+        "list_runs",
+        "resume_hook",
+        "retry_run",
+        "sleep",
+        "start",
+        "terminate",
+        "wait",
+    }
+)
+"""What of the package has to be awaited."""
+
+_COROUTINES = frozenset({"asyncio.sleep", "asyncio.wait_for"} | {f"pyworkflow.{name}" for name in API})
 
 
 class Kind(Enum):
