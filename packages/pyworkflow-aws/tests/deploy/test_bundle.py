@@ -1,8 +1,10 @@
+import contextlib
 import importlib.util
 import io
 import marshal
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -51,8 +53,8 @@ def project(tmp_path):
     return root
 
 
-def acme(folder):
-    """Make the wheel of a plugin that requires our core."""
+def acme(folder, **more):
+    """Make the wheel of a plugin that requires our core; *more* are files in it."""
     info = "acme-1.0.dist-info"
     wheel = {
         "acme.py": b"",
@@ -60,7 +62,7 @@ def acme(folder):
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/RECORD": f"acme.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n".encode(),
     }
-    (folder / "acme-1.0-py3-none-any.whl").write_bytes(pack(wheel))
+    (folder / "acme-1.0-py3-none-any.whl").write_bytes(pack({**wheel, **more}))
 
 
 CANARIES = [".env", ".git/config", "tests/test_flows.py", "tls.key", "venv/pyvenv.cfg", "venv/lib/x.py", "a.db"]
@@ -74,6 +76,8 @@ def arm(tmp_path_factory):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("a canary that sings\n")
     acme(root)
+    (root / "bin").mkdir()
+    (root / "bin" / "tool.sh").write_text("true\n")
     (root / "flows.py").write_text("def watch(boto3):\n    return boto3.client('cloudwatch')\n")
     (root / "requirements.txt").write_text("markupsafe==3.0.4\n./acme-1.0-py3-none-any.whl\npyworkflow[aws]\n")
     return bundled(root, platform=ARM)
@@ -159,6 +163,10 @@ def test_compiled_packages_are_those_of_the_platform_asked_for(arm):
     assert compiled == ["markupsafe/_speedups.cpython-313-aarch64-linux-gnu.so"]
 
 
+def test_commands_of_packages_are_dropped_and_those_of_the_user_are_not(arm):
+    assert [name for name in names(arm) if name.startswith("bin/")] == ["bin/tool.sh"]
+
+
 def test_services_that_the_code_names_are_kept(arm):
     assert arm.services == {"cloudwatch"}
 
@@ -167,7 +175,7 @@ def test_nothing_that_was_planted_is_in_the_zip(arm):
     archive = zipfile.ZipFile(io.BytesIO(arm.data))
     assert not set(CANARIES) & set(archive.namelist())
     assert not any(b"a canary that sings" in archive.read(name) for name in archive.namelist())
-    assert arm.files == ("flows.py",)
+    assert arm.files == ("bin/tool.sh", "flows.py")
 
 
 def test_a_plugin_that_requires_us_gets_us_and_not_a_namesake(arm):
@@ -189,6 +197,24 @@ def test_a_package_without_a_fitting_wheel_is_refused_by_pip(project):
     (project / "requirements.txt").write_text(f"./wheels/{wheel.name}\n")
     with pytest.raises(ConfigError, match="could not install"):
         bundled(project, installer="pip")
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_a_package_that_would_write_elsewhere_does_not(project, tmp_path, monkeypatch, installer):
+    acme(project, **{"../../evil.py": b""})
+    (project / "requirements.txt").write_text("./acme-1.0-py3-none-any.whl\n")
+    place = tmp_path / "below" / "below"
+    place.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    with contextlib.suppress(ConfigError):  # pip refuses it, uv leaves the file out
+        assert not any("evil" in name for name in names(bundled(project, installer=installer)))
+    assert list(tmp_path.rglob("evil.py")) == []
+
+
+def test_a_module_that_is_not_valid_python_is_refused(project):
+    (project / "flows.py").write_text("async def broken(:\n")
+    with pytest.raises(ConfigError, match="the module 'flows' is not valid Python"):
+        bundled(project)
 
 
 def test_hashes_need_uv(project):

@@ -22,8 +22,13 @@ _ABSENT = {"ResourceNotFoundException", "NoSuchEntity"}
 class Account:
     """An AWS account, by the clients that a deployment needs."""
 
-    def __init__(self, session: Any, region: str | None = None) -> None:
+    def __init__(self, session: Any, region: str | None = None, endpoint: str | None = None) -> None:
         """Connect through *session*, a `boto3.Session`, which knows the region if *region* does not say.
+
+        Args:
+            session: Has the credentials.
+            region: Where.
+            endpoint: Another address than that of AWS.
 
         Raises:
             AwsRefused: There is no region.
@@ -32,7 +37,7 @@ class Account:
         config = Config(read_timeout=300, retries={"mode": "standard", "total_max_attempts": 4})
         with sentences():
             clients = (
-                session.client(service, region_name=region, config=config)
+                session.client(service, region_name=region, endpoint_url=endpoint, config=config)
                 for service in ("lambda", "iam", "logs", "sts", "s3")
             )
             self.lambda_, self.iam, self.logs, self.sts, self.s3 = clients

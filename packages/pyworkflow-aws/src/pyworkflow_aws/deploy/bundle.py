@@ -29,7 +29,6 @@ _DROPPED = (
     ".lock",
     "*.pth",
     "*.pyi",
-    "bin/*",
     "boto3/examples/*",
     "*.dist-info/RECORD",
     "*.dist-info/INSTALLER",
@@ -107,7 +106,10 @@ def build(
         extra, unneeded = slim(stage, users, services)
         _add(contents, stage)
         tell("compiling" if (compiled := precompile(stage, platform.python)) else "not compiling, packing")
-        found = _kept(stage, unneeded)
+        if compiled and not _is_compiled(source, stage):
+            msg = f"the module {source.module!r} is not valid Python {platform.python}"
+            raise ConfigError(msg)
+        found = _kept(stage, contents, unneeded)
         size = sum(path.stat().st_size for path in found.values())
         distributions = _sizes(stage, found)
         if size > UNPACKED_LIMIT:
@@ -132,7 +134,8 @@ def _check_module(source: Source, contents: Contents) -> None:
 
 
 def _clear(stage: Path) -> None:
-    """Take away what must not be there when the user's files come: byte code of others, and links."""
+    """Take away what must not be there when the user's files come: commands, byte code of others, and links."""
+    shutil.rmtree(stage / "bin", ignore_errors=True)
     for path in sorted(stage.rglob("*"), reverse=True):
         if path.is_symlink():
             path.unlink()
@@ -140,13 +143,20 @@ def _clear(stage: Path) -> None:
             shutil.rmtree(path)
 
 
-def _kept(stage: Path, unneeded: tuple[str, ...]) -> dict[str, Path]:
+def _is_compiled(source: Source, stage: Path) -> bool:
+    path = stage.joinpath(*source.module.split("."))
+    folder, stem = (path, "__init__") if path.is_dir() else (path.parent, path.name)
+    return any((folder / "__pycache__").glob(f"{stem}.*.pyc"))
+
+
+def _kept(stage: Path, contents: Contents, unneeded: tuple[str, ...]) -> dict[str, Path]:
     """Return the files of the zip: leaving files out is quicker than deleting them."""
     found = ((path.relative_to(stage).as_posix(), path) for path in stage.rglob("*") if path.is_file())
     return {
         name: path
         for name, path in found
-        if not name.startswith(unneeded) and not any(fnmatchcase(name, pattern) for pattern in _DROPPED)
+        if name in contents.files
+        or not (name.startswith(unneeded) or any(fnmatchcase(name, pattern) for pattern in _DROPPED))
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 
 from pyworkflow.cli.group import pass_session
 from pyworkflow.cli.output import Exit, flat, say
@@ -13,6 +14,7 @@ from pyworkflow.cli.session import Session
 from pyworkflow.durations import seconds
 from pyworkflow.errors import ConfigError
 from pyworkflow_aws.deploy.settings import DeploySettings
+from pyworkflow_aws.settings import AwsSettings
 
 _RUNTIME = "durable-lambda"
 
@@ -93,6 +95,8 @@ def _deploy(
     yes: bool,
     exclude: tuple[str, ...],
     include: tuple[str, ...],
+    region: str | None,
+    bucket: str | None,
     **options: Any,
 ) -> None:
     from pyworkflow_aws.deploy import deploying
@@ -106,16 +110,20 @@ def _deploy(
             raise click.Abort
 
     terminal = deploying.Terminal(click.echo, say, ask)
+    known = session.app().settings
+    aws = known.of(AwsSettings)
+    aws = evolve(aws, region=region or aws.region)
     if destroying:
         if only_plan or output is not None:
             msg = "--destroy goes neither with --plan nor with --output: it lists what it would delete, and asks"
             raise click.UsageError(msg)
-        deploying.remove(options["name"], options["region"], terminal)
+        deploying.remove(options["name"], aws, terminal)
         return
     if module is None:
         msg = "say which MODULE to deploy"
         raise click.UsageError(msg)
-    settings = deploying.with_patterns(session.app().settings.of(DeploySettings), exclude, include)
+    settings = deploying.with_patterns(known.of(DeploySettings), exclude, include)
+    options |= {"aws": aws, "bucket": bucket or aws.bucket}
     asked = deploying.wish(module, runtime=runtime or session.runtime or _RUNTIME, settings=settings, **options)
     if output is not None:
         deploying.write(asked, terminal, output)

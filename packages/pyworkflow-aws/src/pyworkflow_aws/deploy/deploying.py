@@ -28,6 +28,7 @@ from pyworkflow_aws.deploy.settings import DeploySettings
 from pyworkflow_aws.deploy.source import Source, find_source
 from pyworkflow_aws.deploy.target import ALIAS, KINDS, Target, kind_of, settle_python
 from pyworkflow_aws.deploy.template import ANYWHERE, template
+from pyworkflow_aws.settings import AwsSettings
 
 
 @frozen(kw_only=True)
@@ -39,14 +40,14 @@ class Wish:
         source: The module.
         settings: The project's, with the command line's.
         requirements: A file; None: the project's.
-        region: None: the usual one.
+        aws: How to reach AWS.
     """
 
     target: Target
     source: Source
     settings: DeploySettings
     requirements: Path | None = None
-    region: str | None = None
+    aws: AwsSettings
 
 
 @frozen
@@ -72,7 +73,7 @@ def wish(
     policy: Path | None,
     settings: DeploySettings,
     requirements: Path | None,
-    region: str | None,
+    aws: AwsSettings,
     **target: Any,
 ) -> Wish:
     """Return what the options of the command mean.
@@ -91,7 +92,7 @@ def wish(
         statements=() if policy is None else _statements(policy),
         **target,
     )
-    return Wish(target=made, source=source, settings=settings, requirements=requirements, region=region)
+    return Wish(target=made, source=source, settings=settings, requirements=requirements, aws=aws)
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -131,7 +132,7 @@ def deploy(asked: Wish, terminal: Terminal, *, only_plan: bool = False) -> None:
         ConfigError: It cannot be done.
         DeployFailed: AWS refused something.
     """
-    account, place = connect(asked.region)
+    account, place = connect(asked.aws)
     target = asked.target
     found = account.find(target)
     check(target, place, found)  # before anything that takes long
@@ -169,14 +170,14 @@ def write(asked: Wish, terminal: Terminal, folder: Path) -> None:
     terminal.out(f"deploy it with: sam deploy --template-file {folder / 'template.json'} --capabilities CAPABILITY_IAM")
 
 
-def remove(name: str, region: str | None, terminal: Terminal) -> None:
+def remove(name: str, aws: AwsSettings, terminal: Terminal) -> None:
     """Delete what deployments of the function *name* made, after a yes.
 
     Raises:
         ConfigError: It is not ours.
         DeployFailed: AWS refused something.
     """
-    account, place = connect(region)
+    account, place = connect(aws)
     target = Target(name=name, kind=KINDS["lambda"], module="", python="")
     found = account.find(target)
     items = doomed(account, target, place, found)
@@ -192,8 +193,8 @@ def remove(name: str, region: str | None, terminal: Terminal) -> None:
     terminal.out(f"deleted: {name}")
 
 
-def connect(region: str | None) -> tuple[Account, Place]:
-    """Return the account that the environment has credentials for, and where it is.
+def connect(aws: AwsSettings) -> tuple[Account, Place]:
+    """Return the account that there are credentials for, and where it is.
 
     Raises:
         AwsRefused: There are no credentials, or no region.
@@ -201,8 +202,8 @@ def connect(region: str | None) -> tuple[Account, Place]:
     import boto3
 
     with sentences():
-        session = boto3.Session()
-    account = Account(session, region)
+        session = boto3.Session(profile_name=aws.profile)
+    account = Account(session, aws.region, aws.endpoint_url)
     return account, account.place()
 
 

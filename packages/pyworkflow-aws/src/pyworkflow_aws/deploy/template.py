@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyworkflow_aws.deploy.policy import TRUST, Place, role_policy
-from pyworkflow_aws.deploy.target import ALIAS, TAG, Target
+from pyworkflow_aws.deploy.target import ALIAS, Target
 
 ANYWHERE = Place("${AWS::AccountId}", "${AWS::Region}", "${AWS::Partition}")
 """Wherever the template is deployed."""
@@ -63,7 +63,6 @@ def _function(target: Target, code: str, parameters: Mapping[str, str]) -> dict[
         "Environment": {"Variables": {**variables, **target.own_environment()}},
         "AutoPublishAlias": ALIAS,
         "AutoPublishAliasAllProperties": True,  # a version keeps its configuration, not only its code
-        "Tags": {TAG: target.name},
     }
     if not target.kind.durable:
         properties["EventInvokeConfig"] = {"MaximumRetryAttempts": 0}
