@@ -28,7 +28,15 @@ from pyworkflow.errors import (
     RunNotFound,
     StorageError,
 )
-from pyworkflow.execution import MAX_RECOVERIES, Decision, Execution, decide, facts_after_loss, facts_on_time
+from pyworkflow.execution import (
+    MAX_RECOVERIES,
+    Decision,
+    Execution,
+    after_loss,
+    decide,
+    facts_after_loss,
+    facts_on_time,
+)
 from pyworkflow.failures import record_of
 from pyworkflow.handout import hand_out
 from pyworkflow.ids import child_id, new_seed
@@ -197,14 +205,8 @@ class Worker:
     @property
     def may_hand_back(self) -> bool:
         """Whether who comes next may begin once more what is under way here, as if it had not begun."""
-        under_way = any(self._once(execution) for execution in self.executions.values()) or self._jobs.once()
+        under_way = any(execution.once for execution in self.executions.values()) or self._jobs.once()
         return self._clean and not under_way
-
-    def _once(self, execution: Execution) -> list[int]:
-        """Return the steps under way that must not begin again."""
-        steps, pending = self.registry.steps, execution.machine.pending
-        names = {op: pending[op].command.name for op in execution.running if op in pending}  # type: ignore[union-attr]
-        return [op for op, name in names.items() if name in steps and steps[name].options.at_most_once]
 
     # -- taking runs -----------------------------------------------------------------
 
@@ -313,15 +315,14 @@ class Worker:
         if running and grace > 0:
             await asyncio.wait(running | self._tasks, timeout=grace)
         left = [task for task in running | self._tasks if not task.done()]
-        once = [(execution, ops) for execution in self.executions.values() if (ops := self._once(execution))]
         jobs = self._jobs.once()
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        for execution, ops in once:
-            await self._interrupt(execution, ops)
         self._clean = self._clean and await self._jobs.interrupt(jobs)
         for execution in list(self.executions.values()):
+            if execution.once:
+                await self._interrupt(execution)
             self._drop(execution)
         for machine, _ in self._kept.values():
             machine.close()
@@ -332,10 +333,10 @@ class Worker:
         """Let go of steps whose run has ended meanwhile; storages do not tell of that."""
         await self._jobs.look(self.clock.now(), self.options.sweep)
 
-    async def _interrupt(self, execution: Execution, ops: Sequence[int]) -> None:
+    async def _interrupt(self, execution: Execution) -> None:
         """Record that steps were cut short which must not begin again, and hand their run back."""
         now = self.clock.now()
-        facts = [fact for fact in facts_after_loss(execution.machine, self.registry.steps, now) if fact.op in ops]
+        facts = [after_loss(op, name, 1, self.registry.steps, now) for op, name in execution.once.items()]
         try:
             await self.storage.append(
                 execution.run_id,
@@ -386,6 +387,8 @@ class Worker:
         execution.machine.replay(effective(events))
         for op in [op for op in execution.running if op not in execution.machine.pending]:
             execution.running.pop(op).cancel()
+        for op in [op for op in execution.once if op not in execution.machine.pending]:
+            del execution.once[op]
 
     async def _catch_up(self, execution: Execution) -> None:
         execution.stale = False
@@ -496,7 +499,11 @@ class Worker:
         """Do what a decision entails once it is durable; return the steps to carry out."""
         execution.length = length
         self._tell_others(decision.jobs)
+        for event in decision.events:
+            if execution.once and isinstance(event, Completed | Failed | Retrying):
+                execution.once.pop(event.op, None)
         for pending in decision.abandoned:
+            execution.once.pop(pending.op, None)
             if (task := execution.running.pop(pending.op, None)) is not None:
                 task.cancel()
         if self.observe is not None and decision.events:
@@ -682,6 +689,9 @@ class Worker:
     async def _attempt(self, execution: Execution, pending: Pending) -> Completed | Failed | Retrying:
         command = pending.command
         assert isinstance(command, CallStep)  # noqa: S101 -- tells the type checker
+        step = self.registry.steps.get(command.name)
+        if step is not None and step.options.at_most_once:
+            execution.once[pending.op] = command.name
         return await self._carrier.attempt(
             execution.run_id, pending.op, command.name, command.args, command.kwargs, pending.attempt
         )

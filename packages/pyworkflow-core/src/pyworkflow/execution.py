@@ -74,6 +74,7 @@ class Execution:
         inbox: Facts that are not written yet.
         running: The tasks that carry steps out, by operation.
         starting: How many more it will carry out once that is written.
+        once: The steps that were begun, must not begin again, and have no answer yet that is durable; their names.
         busy: Somebody is writing; what comes meanwhile goes to the inbox.
         stale: The history has grown from outside.
         gone: The run is not ours any more.
@@ -87,6 +88,7 @@ class Execution:
     inbox: list[Event] = field(factory=list)
     running: dict[int, asyncio.Task[None]] = field(factory=dict)
     starting: int = 0
+    once: dict[int, str] = field(factory=dict)
     busy: bool = False
     stale: bool = False
     gone: bool = False

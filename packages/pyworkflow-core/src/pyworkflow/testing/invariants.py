@@ -153,13 +153,13 @@ class Ledger(Storage):
         jobs = await self.inner.claim(worker, now, lease, limit, **options)
         for job in jobs:
             self._holders[job.run_id, job.op] = worker
-            self.note(f"{worker} claims {job.run_id}/{job.op}, epoch {job.epoch}{', lapsed' if job.lapsed else ''}")
+            self.note(f"{_name(worker)} claims {job.run_id}/{job.op}, epoch {job.epoch}{', lapsed' if job.lapsed else ''}")
         return jobs
 
     def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
         woken = self.inner.renew(worker, now, lease)
         if not lease:
-            self.note(f"{worker} gives everything back")
+            self.note(f"{_name(worker)} gives everything back")
             self._holders = {key: holder for key, holder in self._holders.items() if holder != worker}
         return woken
 
@@ -168,7 +168,7 @@ class Ledger(Storage):
         run_id, _, number = step.idempotency_key.rpartition("/")
         op, holder = int(number), self._holders.get((run_id, int(number))) or self._holders.get((run_id, RUN_OP))
         self._begun[step.idempotency_key] += 1
-        self.note(f"{worker} begins {run_id}/{op} {step.step}, attempt {step.attempt}")
+        self.note(f"{_name(worker)} begins {run_id}/{op} {step.step}, attempt {step.attempt}")
         if holder is not None and holder == worker and op in self._answered[run_id]:
             self.problem(f"step {run_id}/{op} begins after its result was recorded")
         if step.step == "sim.act_once" and self._begun[step.idempotency_key] > 1:
@@ -247,6 +247,10 @@ class Ledger(Storage):
         for end in ends:
             if type(end) is not type(last) or (isinstance(last, RunCompleted | RunContinued) and end != last):
                 self.problem(f"{run_id} ended with {_short(last)}, and replayed with {end}")
+
+
+def _name(worker: str | None) -> str:
+    return (worker or "nobody").rpartition(":")[2]  # without host and process id, which differ from run to run
 
 
 def _is_start(event: Event, op: int, attempt: int) -> bool:

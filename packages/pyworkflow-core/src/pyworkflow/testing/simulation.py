@@ -169,7 +169,9 @@ class World:
         while self.ledger.open_runs:
             self._ended.clear()
             await self._ended.wait()
-        self.faults.active = False
+            if not self.ledger.open_runs:  # who was frozen may still want something
+                self.faults.active = False
+                await asyncio.sleep(2 + max((p.stopped_until - self.schedule.now for p in self.alive), default=0))
         for process in list(self.alive):
             await self.ask(lambda app: app.close(), process)
         self._look_at_ends()
