@@ -222,7 +222,8 @@ class Worker:
         decision = self._share(execution, decision, now)
         status = decision.status or Status.RUNNING
         ended = now if status.is_final else None
-        run = evolve(run, status=status, length=len(decision.events), ended_at=ended)
+        said = {} if decision.also is None else decision.also.attributes
+        run = evolve(run, status=status, length=len(decision.events), ended_at=ended, attributes=said)
         own = _free(lease, decision.wake) if decision.parked else lease
         jobs: Sequence[Job] = () if decision.status else (own, *decision.jobs)
         existing: Run | None = run

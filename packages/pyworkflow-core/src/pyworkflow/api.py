@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -129,12 +129,18 @@ async def list_runs(
     created_before: datetime | None = None,
     limit: int = 100,
     cursor: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> Page:
-    """Return durable runs, the newest first, in pages: ``runs``, and the ``cursor`` for the next page."""
+    """Return durable runs, the newest first, in pages: ``runs``, and the ``cursor`` for the next page.
+
+    Of *attributes*, which workflows set by `set_attributes`, each has to be as given.
+    """
     from pyworkflow.model import RunQuery, Status
 
     wanted = Status(status) if isinstance(status, str) else status
-    return await _app("list_runs").runs(RunQuery(wanted, workflow, created_after, created_before, limit, cursor))
+    return await _app("list_runs").runs(
+        RunQuery(wanted, workflow, created_after, created_before, limit, cursor, attributes or {})
+    )
 
 
 async def history(run_id: str) -> Sequence[Event]:

@@ -33,6 +33,7 @@ class Asking(ABC):
     _replaying: bool
     _patches: dict[str, bool]
     _new_patches: list[str]
+    _said: list[dict[str, Plain]]
 
     @abstractmethod
     def ask(self, make: Callable[[int], Command]) -> asyncio.Future[Any]:
@@ -98,6 +99,15 @@ class Asking(ABC):
         )
         inbox.on_close = lambda: self.abandon(pending)
         return inbox
+
+    def describe(self, attributes: dict[str, Plain]) -> None:
+        """Say something of the run."""
+        self._said.append(attributes)
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the workflow only does again what it did before."""
+        return self._replaying
 
     def patched(self, change: str) -> bool:
         """Whether this run knows *change*: always, unless it went past this place before the code was changed."""

@@ -85,6 +85,13 @@ class WorkflowContext(Protocol):
     def open_hook(self, spec: HookSpec, token: str, encode: Callable[[Any], Plain]) -> Inbox:
         """Open a hook; *encode* refuses payloads that do not fit it."""
 
+    def describe(self, attributes: dict[str, Plain]) -> None:
+        """Say something of the run."""
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the workflow only does again what it did before."""
+
     def patched(self, change: str) -> bool:
         """Whether the run knows a change of the code."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from pyworkflow.definitions import StepOptions
 from pyworkflow.effects import End, effects
@@ -18,6 +18,7 @@ from pyworkflow.model import (
     Attempted,
     CallStep,
     Completed,
+    Described,
     Effects,
     Event,
     Failed,
@@ -137,6 +138,8 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
             return Decision((facts[0], request), (machine.pending[command.op],))
     events: list[Event] = [*facts]
     events += [Patched(now, change) for change in machine.take_patches()]
+    said = machine.take_said()
+    events += [Described(now, words) for words in said]
     if commands:
         requests = [Requested(now, command) for command in commands]
         machine.record(requests)
@@ -145,6 +148,8 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
     events += [Abandoned(now, gone.op) for gone in abandoned if isinstance(gone.command, StartChild | OpenHook)]
     end = _end(machine, now)
     also = effects(execution.run_id, machine, expired=expired, commands=commands, abandoned=abandoned, end=end, now=now)
+    if said:
+        also = evolve(also or Effects(), attributes={name: value for words in said for name, value in words.items()})
     if end is not None:
         return Decision([*events, end], (), abandoned, STATUS[type(end)], also=also)
     pending = machine.pending

@@ -21,6 +21,7 @@ from pyworkflow.model import (
     CancelRequested,
     Command,
     Completed,
+    Described,
     ErrorRecord,
     Event,
     Failed,
@@ -81,6 +82,7 @@ class Machine(Asking):
         self._replaying = False
         self._patches: dict[str, bool] = {}
         self._new_patches: list[str] = []
+        self._said: list[dict[str, Plain]] = []  # of the run, and not in the history
         self._body = body
         self._loop = ReplayLoop(self)  # type: ignore[abstract]  # what is missing refuses, see there
         self._main: asyncio.Task[Any] | None = None
@@ -156,7 +158,7 @@ class Machine(Asking):
     @property
     def only_asks(self) -> bool:
         """Whether all that the workflow last did was to ask for something."""
-        if self._abandoned or self._new_patches or self.deadline is not None:
+        if self._abandoned or self._new_patches or self._said or self.deadline is not None:
             return False
         return self._main is not None and not self._main.done()
 
@@ -173,6 +175,11 @@ class Machine(Asking):
             return ()
         patches, self._new_patches = self._new_patches, []
         return patches
+
+    def take_said(self) -> Sequence[dict[str, Plain]]:
+        """Return what the workflow said of its run that its history does not know yet."""
+        said, self._said = self._said, []
+        return said
 
     def next_wake(self) -> datetime | None:
         """Return the earliest time at which a timer fires, a hook expires, a retry or a deadline is due; or None."""
@@ -214,7 +221,7 @@ class Machine(Asking):
 
     # -- applying history ----------------------------------------------------------
 
-    def _apply(self, event: Event) -> None:
+    def _apply(self, event: Event) -> None:  # noqa: C901, PLR0912 -- one case an event
         match event:
             case Completed(op=op, value=value):
                 if (answer := self._answered(op)) is not None:
@@ -233,6 +240,8 @@ class Machine(Asking):
                 self._see_attempt(event)
             case Abandoned(op=op):
                 self._abandoned = [pending for pending in self._abandoned if pending.op != op]
+            case Described():
+                del self._said[:1]
             case CancelRequested():
                 self._cancel(event)
             case RunCompleted() | RunFailed() | RunCancelled() | RunContinued():

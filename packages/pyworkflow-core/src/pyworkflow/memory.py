@@ -122,6 +122,9 @@ class MemoryStorage(Storage):
 
     def _apply(self, run_id: str, also: Effects, now: datetime | None) -> None:
         self._hooks |= {hook.token: hook for hook in also.hooks}
+        if also.attributes:
+            run = self._runs[run_id]
+            self._runs[run_id] = evolve(run, attributes={**run.attributes, **also.attributes})
         for token in also.close:
             if token in self._hooks and self._hooks[token].run_id == run_id:
                 del self._hooks[token]
@@ -295,6 +298,7 @@ def _matches(run: Run, query: RunQuery) -> bool:
         and query.workflow in {None, run.workflow}
         and (query.created_after is None or run.created_at > query.created_after)
         and (query.created_before is None or run.created_at < query.created_before)
+        and all(name in run.attributes and run.attributes[name] == value for name, value in query.attributes.items())
     )
 
 

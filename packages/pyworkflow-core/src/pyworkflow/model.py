@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import ClassVar
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from pyworkflow.plain import Plain
 
@@ -216,6 +216,14 @@ class Patched:
 
 
 @frozen
+class Described:
+    """The workflow said something of its run, for people to see and to search for."""
+
+    at: datetime
+    attributes: Plain
+
+
+@frozen
 class Abandoned:
     """The workflow waits no longer for a child or a hook: the child was told to stop, the hook is closed."""
 
@@ -329,6 +337,7 @@ Event = (
     | Fired
     | Received
     | Patched
+    | Described
     | Abandoned
     | HandedOut
     | Attempted
@@ -354,6 +363,7 @@ class Run:
     Attributes:
         length: Its number of events.
         parent: The run that started it as a child, or that it continues.
+        attributes: What its workflow says of it: names to texts, numbers or booleans.
     """
 
     id: str
@@ -364,6 +374,7 @@ class Run:
     ended_at: datetime | None = None
     idempotency_key: str | None = None
     parent: str | None = None
+    attributes: Mapping[str, Plain] = Factory(dict)
 
 
 @frozen
@@ -426,17 +437,19 @@ class Effects:
         tell: Facts for other runs, added to their histories like facts from outside: their job becomes due, or its
             holder learns of it. A run that is blocked only keeps them; one that has ended, or is not there, is passed
             over.
+        attributes: Attributes of the run to set; others stay as they are.
     """
 
     hooks: Sequence[Hook] = ()
     close: Sequence[str] = ()
     drop: Sequence[int] = ()
     tell: Sequence[Message] = ()
+    attributes: Mapping[str, Plain] = Factory(dict)
 
 
 @frozen
 class RunQuery:
-    """Which runs to list, the newest first; None means any."""
+    """Which runs to list, the newest first; None means any, and each of *attributes* has to be as given."""
 
     status: Status | None = None
     workflow: str | None = None
@@ -444,6 +457,7 @@ class RunQuery:
     created_before: datetime | None = None
     limit: int = 100
     cursor: str | None = None
+    attributes: Mapping[str, Plain] = Factory(dict)
 
 
 @frozen

@@ -26,6 +26,7 @@ def to_json(run: Run, events: Sequence[Event]) -> str:
         "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
         "idempotency_key": run.idempotency_key,
         "parent": run.parent,
+        "attributes": dict(run.attributes),
     }
     return json.dumps({"form": FORM, "run": about, "history": json.loads(wire.dumps(events))}, indent=1) + "\n"
 
@@ -66,6 +67,7 @@ def _run(about: dict[str, Any], length: int) -> Run:
         None if ended is None else _time(ended),
         None if about["idempotency_key"] is None else checked_id(about["idempotency_key"], "idempotency key"),
         None if parent is None else checked_id(parent, "parent's id"),
+        dict(about.get("attributes", {})),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid as _uuid
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from pyworkflow.durations import seconds
 from pyworkflow.errors import ConfigError, WorkflowError
 
 T = TypeVar("T")
+
+_MAX_TEXT = 1000
 
 
 async def sleep(duration: float | str | timedelta | datetime) -> None:
@@ -64,6 +67,31 @@ def random() -> float:
 def uuid4() -> _uuid.UUID:
     """Return a random UUID; in a durable run the same one on every replay. Not for secrets."""
     return _uuid.UUID(int=in_workflow("uuid4").chance().getrandbits(128), version=4)
+
+
+def set_attributes(**attributes: str | float | bool) -> None:
+    """Say something of this run that people can see, and search for by `list_runs`; what was said before stays.
+
+    Args:
+        attributes: Texts of up to 1000 characters, numbers, or booleans.
+
+    Raises:
+        ConfigError: One is something else.
+    """
+    context = in_workflow("set_attributes")
+    for name, value in attributes.items():
+        if not isinstance(value, str | int | float) or (isinstance(value, str) and len(value) > _MAX_TEXT):
+            msg = f"the attribute {name!r} of a run is a text of up to {_MAX_TEXT} characters, a number or a boolean"
+            raise ConfigError(msg)
+        if isinstance(value, float) and not math.isfinite(value):
+            msg = f"the attribute {name!r} of a run is {value}; give a finite number"
+            raise ConfigError(msg)
+    context.describe(dict(attributes))
+
+
+def set_status(text: str) -> None:
+    """Say in a few words what this run is doing; the same as ``set_attributes(status=text)``."""
+    set_attributes(status=text)
 
 
 def patched(change: str) -> bool:

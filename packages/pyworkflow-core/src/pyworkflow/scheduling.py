@@ -121,7 +121,7 @@ def declare(flow: Workflow[..., Any]) -> Workflow[..., Any]:
 async def _keep(flow: Workflow[..., Any], state: State) -> None:
     control = hook("control", Control, many=True)
     for _ in range(_ROUNDS):
-        due = state.schedule.next_after(state.last)
+        due = await next_after(state.schedule, state.last)
         told = await _wait(control, due)
         if told is not None:
             state = await _obey(flow, state.after(told), told)
@@ -150,7 +150,7 @@ async def _obey(flow: Workflow[..., Any], state: State, told: Control) -> State:
         handle = await pyworkflow.start(flow)
         return evolve(state, running=handle.id)
     if told.do == "backfill" and told.start is not None and told.end is not None:
-        for due in state.schedule.between(told.start, told.end, limit=_MOST):
+        for due in await between(state.schedule, told.start, told.end):
             await _start(flow, due)
     return state
 
@@ -167,6 +167,21 @@ async def _fire(flow: Workflow[..., Any], state: State, due: datetime) -> State:
 async def _start(flow: Workflow[..., Any], due: datetime) -> str:
     key = f"{flow.name}:{due:%Y%m%dT%H%M%SZ}"  # whoever asks for this time again gets this run
     return (await pyworkflow.start(flow, run_id=key, idempotency_key=key)).id
+
+
+# Steps, as the rules of time zones change, and replay has to see the times that were seen before.
+
+
+@step(name="pyworkflow.schedule.next_after")
+async def next_after(schedule: Schedule, at: datetime) -> datetime | None:
+    """Return when a schedule is due next."""
+    return schedule.next_after(at)
+
+
+@step(name="pyworkflow.schedule.between")
+async def between(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
+    """Return when a schedule was due in a stretch of time."""
+    return schedule.between(start, end, limit=_MOST)
 
 
 @step(name="pyworkflow.schedule.going_on")

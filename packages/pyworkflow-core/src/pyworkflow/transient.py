@@ -117,6 +117,14 @@ class Transient:
             self._close(digest)
             inbox.fail(HookExpired(f"hook {name!r} was sent nothing in time"))
 
+    def describe(self, attributes: dict[str, Plain]) -> None:
+        """Forget it: nothing is known of a transient run to anybody else."""
+
+    @property
+    def is_replaying(self) -> bool:
+        """Say no: nothing is replayed."""
+        return False
+
     def patched(self, change: str) -> bool:
         """Say yes: nothing of an older version of the code is under way."""
         return bool(change)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from pyworkflow import wire
 from pyworkflow.errors import HookClosed, HookTaken
 from pyworkflow.model import RUN_OP, Effects, Hook, Job, Status
+from pyworkflow.plain import Plain
 from pyworkflow_sqlite.rows import job_row
 
 LENGTH = "select seq + n - 1 from events where run_id = ? order by seq desc limit 1"
@@ -62,9 +63,17 @@ def open_hooks(db: sqlite3.Connection, hooks: Sequence[Hook]) -> None:
         db.execute("insert or replace into hooks values (?, ?, ?, ?, ?)", values)
 
 
+def set_attributes(db: sqlite3.Connection, run_id: str, attributes: Mapping[str, Plain]) -> None:
+    """Set attributes of a run."""
+    for name, value in attributes.items():
+        values = run_id, name, wire.dumps_plain(value)
+        db.execute("insert or replace into attributes values (?, ?, ?)", values)
+
+
 def write_effects(db: sqlite3.Connection, run_id: str, also: Effects, messages: Told) -> None:
     """Write what goes with an append to *run_id*."""
     open_hooks(db, also.hooks)
+    set_attributes(db, run_id, also.attributes)
     for token in also.close:
         db.execute("delete from hooks where token = ? and run_id = ?", (token, run_id))
     for op in also.drop:

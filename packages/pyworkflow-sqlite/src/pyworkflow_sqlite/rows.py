@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from pyworkflow import wire
 from pyworkflow.errors import DamagedHistory
 from pyworkflow.model import Event, Hook, Job, Run, Status
+from pyworkflow.plain import Plain
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 RUN_COLUMNS = (
     "id, workflow, status, created_at, ended_at, idempotency_key, parent, "
+    "(select json_group_object(name, json(value)) from attributes where run_id = runs.id), "
     "(select seq + n - 1 from events where run_id = runs.id order by seq desc limit 1)"
 )
 
@@ -41,7 +43,7 @@ def run_of(row: tuple[Any, ...]) -> Run:
     Raises:
         DamagedHistory: The row makes no sense.
     """
-    run_id, workflow, status, created, ended, key, parent, length = row
+    run_id, workflow, status, created, ended, key, parent, attributes, length = row
     try:
         return Run(
             run_id,
@@ -52,6 +54,7 @@ def run_of(row: tuple[Any, ...]) -> Run:
             None if ended is None else time_of(ended),
             key,
             parent,
+            {} if attributes == "{}" else cast("dict[str, Plain]", wire.loads_plain(attributes)),
         )
     except (ValueError, TypeError, OverflowError) as error:
         msg = f"the row of run {run_id!r} is damaged: {error}"

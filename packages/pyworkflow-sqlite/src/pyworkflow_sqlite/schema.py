@@ -55,6 +55,14 @@ create table hooks (
 ) without rowid;
 create index hooks_of_run on hooks (run_id, op);
 
+create table attributes (
+    run_id text not null,
+    name text not null,
+    value text not null,                  -- JSON
+    primary key (run_id, name)
+) without rowid;
+create index attributes_by_value on attributes (name, value, run_id);
+
 create table workers (
     id text primary key,
     until integer not null                -- its lease, on all jobs that it holds

@@ -23,6 +23,7 @@ from pyworkflow_sqlite.effects import (
     check_hooks,
     check_open,
     open_hooks,
+    set_attributes,
     told,
     write_effects,
     write_job,
@@ -138,6 +139,7 @@ class SQLiteStorage(Storage):
             for row in rows:
                 db.execute(ADD_JOB, row)
             open_hooks(db, hooks)
+            set_attributes(db, run.id, run.attributes)
             return None
 
         taken = await self._database.submit(operation, writes=True)
@@ -268,6 +270,9 @@ class SQLiteStorage(Storage):
             if value is not None:
                 where.append(clause)
                 values.append(value)
+        for name, value in query.attributes.items():
+            where.append("id in (select run_id from attributes where name = ? and value = ?)")
+            values += [name, wire.dumps_plain(value)]
         if query.cursor is not None:
             where.append("(created_at, id) < (?, ?)")
             values += _position(query.cursor)
@@ -295,7 +300,7 @@ class SQLiteStorage(Storage):
                 "select id from runs where ended_at < ? and status in (select value from json_each(?)) limit ?",
                 (micros(before), wanted, _CHUNK),
             ).fetchall()
-            for table, column in (("events", "run_id"), ("jobs", "run_id"), ("runs", "id")):
+            for table, column in (("events", "run_id"), ("jobs", "run_id"), ("attributes", "run_id"), ("runs", "id")):
                 db.executemany(f"delete from {table} where {column} = ?", found)  # noqa: S608 -- constants
             return len(found)
 

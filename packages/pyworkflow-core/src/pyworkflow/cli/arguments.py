@@ -81,3 +81,16 @@ def _complaint(workflow: Workflow[..., Any], values: list[Any], names: list[str]
     except (TypeError, Unstorable) as error:
         return str(error)
     return None
+
+
+def attribute(word: str) -> tuple[str, Any]:
+    """Return the name and the value of ``name=value``.
+
+    Raises:
+        ConfigError: It is not written so.
+    """
+    name, equals, value = word.partition("=")
+    if not equals or not name:
+        msg = f"{word!r} is not an attribute; write NAME=VALUE"
+        raise ConfigError(msg)
+    return name, value_of(value)

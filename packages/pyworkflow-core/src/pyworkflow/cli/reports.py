@@ -25,6 +25,7 @@ def of_run(run: Run) -> dict[str, Any]:
         "events": run.length,
         "idempotency_key": run.idempotency_key,
         "parent": run.parent,
+        "attributes": dict(run.attributes),
     }
 
 

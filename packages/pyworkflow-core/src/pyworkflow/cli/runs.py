@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pyworkflow.cli import reports, wording
+from pyworkflow.cli.arguments import attribute
 from pyworkflow.cli.finding import find_history, tell
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
@@ -37,6 +38,7 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--status", type=_status, help="Only runs that are doing so.")
 @click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
+@click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only runs with this attribute; may be repeated.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @click.option("--cursor", help="Go on where a page before ended.")
 @_json_option
@@ -46,12 +48,14 @@ def list_(  # noqa: PLR0917 -- one for each option
     session: Session,
     status: str | None,
     workflow: str | None,
+    where: tuple[str, ...],
     limit: int,
     cursor: str | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """List runs, the newest first."""
-    query = RunQuery(Status(status) if status else None, workflow, limit=limit, cursor=cursor)
+    wanted = dict(attribute(word) for word in where)
+    query = RunQuery(Status(status) if status else None, workflow, limit=limit, cursor=cursor, attributes=wanted)
     page = session.ask(lambda runtime: runtime.runs(query))
     if as_json:
         print_json(reports.of_page(page))
@@ -64,7 +68,7 @@ def list_(  # noqa: PLR0917 -- one for each option
         (
             run.id,
             run.workflow,
-            run.status.value,
+            wording.status(run),
             wording.moment(run.created_at),
             wording.between(run.created_at, run.ended_at or now),
             str(run.length),

@@ -15,6 +15,7 @@ from pyworkflow.model import (
     CancelRequested,
     Command,
     Completed,
+    Described,
     ErrorRecord,
     Event,
     Failed,
@@ -25,6 +26,7 @@ from pyworkflow.model import (
     Received,
     Requested,
     Retrying,
+    Run,
     RunBlocked,
     RunCancelled,
     RunCompleted,
@@ -127,6 +129,8 @@ def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa
             return "received", f"{which(op)}: {value(payload)}"
         case Abandoned(op=op):
             return "abandoned", which(op)
+        case Described(attributes=attributes):
+            return "described", ", ".join(f"{name}: {value(one)}" for name, one in attributes.items())
         case Patched(id=name):
             return "patched", one_line(name)
         case HandedOut(ops=ops):
@@ -155,3 +159,9 @@ def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa
 def names_of(events: Any) -> dict[int, str]:
     """Return the names of the operations in a history, by number."""
     return {event.command.op: one_line(event.command.name) for event in events if isinstance(event, Requested)}
+
+
+def status(run: Run) -> str:
+    """Return how a run is doing, with what its workflow says of that."""
+    said = run.attributes.get("status")
+    return f"{run.status.value}: {cut(one_line(str(said)), 40)}" if said is not None else run.status.value

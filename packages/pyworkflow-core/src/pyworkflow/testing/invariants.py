@@ -153,7 +153,9 @@ class Ledger(Storage):
         jobs = await self.inner.claim(worker, now, lease, limit, **options)
         for job in jobs:
             self._holders[job.run_id, job.op] = worker
-            self.note(f"{_name(worker)} claims {job.run_id}/{job.op}, epoch {job.epoch}{', lapsed' if job.lapsed else ''}")
+            self.note(
+                f"{_name(worker)} claims {job.run_id}/{job.op}, epoch {job.epoch}{', lapsed' if job.lapsed else ''}"
+            )
         return jobs
 
     def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:

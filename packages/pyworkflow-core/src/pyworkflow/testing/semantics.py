@@ -244,6 +244,15 @@ class DurableSemantics:
                 await handle.result(timeout=20)
         assert notes(log) == [*RESERVED, *RELEASED]
 
+    # -- saying something of a run -------------------------------------------------------
+
+    async def test_a_run_is_found_by_what_it_says_of_itself(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.told, (log,))
+            await handle.result(timeout=20)
+            (run,) = (await app.runs(RunQuery(attributes={"customer": "c-1", "status": "ended"}))).runs
+        assert (run.id, run.attributes) == (handle.id, {"customer": "c-1", "amount": 12, "status": "ended"})
+
     # -- continuing ----------------------------------------------------------------------
 
     async def test_a_handle_follows_the_runs_that_continue_its_own(self, make_app: MakeApp, log: str) -> None:

@@ -114,7 +114,7 @@ class StorageConformance:
 
     async def test_a_created_run_can_be_loaded(self, open_storage: Any) -> None:
         async with open_storage() as s:
-            new = run(idempotency_key="k", parent="p")
+            new = run(idempotency_key="k", parent="p", attributes={"a": 1})
             assert await s.create(new, [started()], [job()]) is None
             assert await s.load("r") == (new, [started()])
 
@@ -776,6 +776,21 @@ class StorageConformance:
             await add(s, "r2", created_at=T0 + timedelta(seconds=2), workflow="other")
             await s.append("r1", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0)
             assert [found.id for found in (await s.runs(query)).runs] == expected
+
+    async def test_runs_are_found_by_what_is_said_of_them(self, open_storage: Any) -> None:
+        said: dict[str, Any] = {"customer": "c-1", "amount": 12.5, "vip": True, "ünï": "\x00"}
+        async with open_storage() as s:
+            for name in ("r1", "r2"):
+                await add(s, name)
+                await s.append(name, [], also=Effects(attributes={"customer": "c-2", "kept": 1}))
+            await s.append("r1", facts(1), also=Effects(attributes=said))
+            assert (await s.load("r1"))[0].attributes == {"kept": 1, **said}
+            for name, value in said.items():
+                (found,) = (await s.runs(RunQuery(attributes={name: value}))).runs
+                assert found.attributes == {"kept": 1, **said}
+            assert len((await s.runs(RunQuery(attributes={"kept": 1}))).runs) == 2
+            assert (await s.runs(RunQuery(attributes={"kept": 1, "vip": False}))).runs == []
+            assert (await s.runs(RunQuery(attributes={"amount": "12.5"}))).runs == []
 
     async def test_a_listed_run_is_whole(self, open_storage: Any) -> None:
         async with open_storage() as s:

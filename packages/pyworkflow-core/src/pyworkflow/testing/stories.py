@@ -179,6 +179,15 @@ async def saga(log: str, ends: str) -> str:
     return "bought"
 
 
+@workflow(name="kit.told")
+async def told(log: str) -> str:
+    pyworkflow.set_attributes(customer="c-1", amount=12)
+    pyworkflow.set_status("begun")
+    await write(log, "told")
+    pyworkflow.set_status("ended")
+    return "done"
+
+
 # -- time ----------------------------------------------------------------------------------
 
 
