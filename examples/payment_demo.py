@@ -34,8 +34,8 @@ def main(database: str) -> int:
     done = Counter(line.split("] ")[1].split("(")[0] for line in [*first, *second] if "] " in line)
     print(f"\nCalls over both processes: {', '.join(f'{name} x {count}' for name, count in done.items())}")
     print(
-        "charge_card was called twice because its first attempt fails by design; the crash repeated what was under way, "
-        "the packing, and nothing that was completed."
+        "charge_card was called twice because its first attempt fails by design; the crash repeated what was under "
+        "way, the packing, and nothing that was completed."
     )
     return 0 if done["reserve_stock"] == 1 and done["charge_card"] == 2 and done["send_receipt"] == 1 else 1
 
