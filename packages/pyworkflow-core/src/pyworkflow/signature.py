@@ -85,14 +85,14 @@ class Signature:
                 slot = made.more
                 out += [slot.encode(value) for value in args[len(made.positional) :]]
             if not kwargs:
-                return cast("Plain", out), cast("Plain", {})
+                return out, {}
             named = {}
             for name, value in kwargs.items():
                 slot = _named(made, name)
                 named[name] = slot.encode(value)
         except Unstorable as error:
             raise cast("_Slot", slot).blame(error) from error.__cause__
-        return cast("Plain", out), cast("Plain", named)
+        return out, named
 
     def decode_call(self, args: Plain, kwargs: Plain) -> tuple[list[Any], dict[str, Any]]:
         """Return what `encode_call` encoded, or what a client sent.
@@ -102,20 +102,19 @@ class Signature:
             Unstorable: An argument does not fit its annotation.
         """
         made = self._made or self._compile()
-        plain_args, plain_kwargs = cast("list[Plain]", args), cast("dict[str, Plain]", kwargs)
-        if type(plain_args) is not list or type(plain_kwargs) is not dict:
+        if type(args) is not list or type(kwargs) is not dict:
             raise Unstorable(f"the arguments of {self.what} have to be a list and a dict")
-        self._check(made, plain_args, plain_kwargs)
+        self._check(made, args, kwargs)
         out: list[Any] = []
         slot: _Slot | None = None
         try:
-            for slot, plain in zip(made.positional, plain_args, strict=False):
+            for slot, plain in zip(made.positional, args, strict=False):
                 out.append(slot.decode(plain))
             if made.more is not None:
                 slot = made.more
-                out += [slot.decode(plain) for plain in plain_args[len(made.positional) :]]
+                out += [slot.decode(plain) for plain in args[len(made.positional) :]]
             named = {}
-            for name, plain in plain_kwargs.items():
+            for name, plain in kwargs.items():
                 slot = _named(made, name)
                 named[name] = slot.decode(plain)
         except Unstorable as error:
