@@ -56,6 +56,7 @@ class App:
         self._opened = False
         self._runtimes: dict[str, Runtime] = {}
         self._policies: dict[str, RetryPolicy] = {}
+        self._modes: dict[tuple[str, bool | None], Mode] = {}
         self._prepared = False
         if settings:
             self.configure(**settings)
@@ -72,7 +73,7 @@ class App:
         resolved = resolve(explicit, plugins=self.plugins)
         if self._runtimes:
             logger.warning("configure() was called while runs were under way; runs started before keep their backends")
-        self._explicit, self._settings = explicit, resolved
+        self._explicit, self._settings, self._modes = explicit, resolved, {}
         self._storage, self._opened, self._runtimes, self._policies = None, False, {}, {}
         self._prepared = False
 
@@ -200,14 +201,19 @@ class App:
             raise DefinitionError(msg)
         self._prepare()
         name = workflow.runtime or self.settings.default_runtime
-        offer = self.plugins.runtime(name)
-        mode = settle_mode(offer, name, durable=workflow.durable, default_durable=self.settings.default_durable)
+        mode = self._modes.get((name, workflow.durable)) or self._mode(name, workflow.durable)
         plain_args, plain_kwargs = workflow.signature.encode_call(tuple(args), kwargs)
         if run_id is not None:
             checked_id(run_id, "run id")
         if idempotency_key is not None:
             checked_id(idempotency_key, "idempotency key")
         return self.runtime(name), StartRequest(workflow, plain_args, plain_kwargs, mode, run_id, idempotency_key)
+
+    def _mode(self, runtime: str, durable: bool | None) -> Mode:  # noqa: FBT001 -- as the workflow says it
+        mode = settle_mode(
+            self.plugins.runtime(runtime), runtime, durable=durable, default_durable=self.settings.default_durable
+        )
+        return self._modes.setdefault((runtime, durable), mode)
 
     async def resume_hook(self, token: str, payload: Any = None) -> str:
         """Send a payload to a hook; see `pyworkflow.resume_hook`."""

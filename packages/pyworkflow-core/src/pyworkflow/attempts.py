@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from pyworkflow.context import StepContext, step_context, workflow_context
+from pyworkflow.context import StepContext, step_context
 from pyworkflow.durations import seconds
 from pyworkflow.errors import FatalError, NotInWorkflow, RetryableError, StepTimeout, Unstorable
 
@@ -31,18 +32,17 @@ async def attempt(
         StepTimeout: It took longer than the step's timeout.
         Exception: Whatever the function raises.
     """
-    token, outside = step_context.set(context), workflow_context.set(None)
+    token = step_context.set(context)  # hides the workflow's
     try:
+        if step.is_direct:
+            return await step.function(*args, **kwargs)
         if step.options.timeout is None and step.options.heartbeat is None:
-            if step.is_async:
-                return await step.function(*args, **kwargs)
             return await _call(step, args, kwargs, threads)
         return await _in_time(step, args, kwargs, context, threads)
     except asyncio.CancelledError:
         context.cancelled = True
         raise
     finally:
-        workflow_context.reset(outside)
         step_context.reset(token)
 
 
@@ -51,7 +51,17 @@ async def _in_time(
 ) -> Any:
     timeout, heartbeat = step.options.timeout, step.options.heartbeat
     loop = asyncio.get_running_loop()
-    limit, pulse = asyncio.timeout(timeout), asyncio.timeout(heartbeat)
+    call: Awaitable[Any]
+    if step.is_async and heartbeat is None and timeout is not None:
+        deadline, call = loop.time() + timeout, step.function(*args, **kwargs)
+        if isinstance(call, CoroutineType):  # most are done before they wait for anything, and need no timer
+            try:
+                call = _Begun(call, call.send(None))
+            except StopIteration as ended:
+                return ended.value
+    else:
+        deadline, call = None if timeout is None else loop.time() + timeout, _call(step, args, kwargs, threads)
+    limit, pulse = asyncio.timeout_at(deadline), asyncio.timeout(heartbeat)
 
     def beat() -> None:
         if heartbeat is not None and not pulse.expired():
@@ -61,7 +71,7 @@ async def _in_time(
     context.on_heartbeat = lambda: _on_loop(loop, beat)
     try:
         async with limit, pulse:
-            return await _call(step, args, kwargs, threads)
+            return await call
     except TimeoutError:
         if limit.expired():
             msg = f"took longer than its timeout of {timeout:g} s"
@@ -71,6 +81,30 @@ async def _in_time(
             raise  # the function's own
         context.cancelled = True
         raise StepTimeout(f"step {step.name!r}, attempt {context.attempt}, {msg}") from None
+
+
+class _Begun:
+    """The rest of a coroutine that has been begun by hand and now waits for *awaited*."""
+
+    def __init__(self, call: CoroutineType[Any, Any, Any], awaited: Any) -> None:
+        self._call = call
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        call, awaited = self._call, self._awaited
+        while True:
+            try:
+                try:
+                    sent = yield awaited
+                except GeneratorExit:
+                    call.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001 -- whatever it is, it is for the coroutine
+                    awaited = call.throw(error)
+                else:
+                    awaited = call.send(sent)
+            except StopIteration as ended:
+                return ended.value
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

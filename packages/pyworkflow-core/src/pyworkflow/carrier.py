@@ -57,7 +57,7 @@ class Carrier:
         try:
             signature = step.signature
             decoded_args, decoded_kwargs = signature.decode_call(args, kwargs)
-            context = StepContext(run_id, name, number, f"{run_id}/{op}", app=self.app)
+            context = StepContext(run_id, name, number, op, app=self.app)
             result = await attempt(step, decoded_args, decoded_kwargs, context, self._threads(step))
             value = signature.encode_result(result)
         except asyncio.CancelledError as cancelled:

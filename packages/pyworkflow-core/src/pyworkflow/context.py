@@ -143,8 +143,7 @@ class StepContext:
         run_id: The run that asked for the step.
         step: The step's name.
         attempt: The number of this attempt, from 1.
-        idempotency_key: The same for all attempts of this operation, over crashes too, and different from that of
-            every other operation: hand it to services that take one.
+        op: The number of the operation that it is an attempt of.
         cancelled: Nobody waits for the result any more. A sync step, which cannot be interrupted, may look at it.
         on_heartbeat: What `heartbeat` does.
         app: The application that the functions of the package stand for here; None: the default one.
@@ -153,14 +152,20 @@ class StepContext:
     run_id: str
     step: str
     attempt: int
-    idempotency_key: str
+    op: int
     cancelled: bool = field(default=False)
-    on_heartbeat: Callable[[], None] = field(default=lambda: None, repr=False)
+    on_heartbeat: Callable[[], None] | None = field(default=None, repr=False)
     app: App | None = field(default=None, repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for all attempts, over crashes too, and for nothing else: hand it to services that take one."""
+        return f"{self.run_id}/{self.op}"
 
     def heartbeat(self) -> None:
         """Show that the attempt goes on; for steps that were declared with ``heartbeat=``. From any thread."""
-        self.on_heartbeat()
+        if self.on_heartbeat is not None:
+            self.on_heartbeat()
 
 
 step_context: ContextVar[StepContext | None] = ContextVar("pyworkflow_step", default=None)

@@ -108,6 +108,7 @@ class Step(_Definition, Generic[P, R]):
         super().__init__(function, name, registry)
         self.options = options
         self.is_async = inspect.iscoroutinefunction(function)
+        self.is_direct = self.is_async and options.timeout is None and options.heartbeat is None
         if options.undo is not None:
             check_undo(self, options.undo)
         registry.add_step(self)

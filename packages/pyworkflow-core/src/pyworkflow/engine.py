@@ -167,7 +167,10 @@ class StoredRuntime(DurableRuntime):
                         end = await self._last(run)
                         continue
                     pause = min(2 * pause, max(1.0, len(self._waiting) / 1000))
-                await asyncio.wait([future], timeout=None if held else pause)
+                if held:
+                    end = await future
+                    continue
+                await asyncio.wait([future], timeout=pause)
                 end = future.result() if future.done() else None
             finally:
                 self._waiting[run_id].discard(future)

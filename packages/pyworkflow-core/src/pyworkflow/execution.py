@@ -133,7 +133,7 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
     if len(facts) == 1 == len(commands) and type(facts[0]) is Completed and machine.only_asks and not all_steps:
         command = commands[0]
         if type(command) is CallStep:  # one step of a sequence: what follows comes to this, and is found out faster
-            request = Requested(now, command)
+            request = Requested(facts[0].at, command)
             machine.record((request,))
             return Decision((facts[0], request), (machine.pending[command.op],))
     events: list[Event] = [*facts]

@@ -7,7 +7,6 @@ import re
 import secrets
 import time
 from hashlib import blake2b
-from uuid import UUID
 
 from pyworkflow.errors import ConfigError
 
@@ -21,7 +20,8 @@ def new_run_id() -> str:
     value = (time.time_ns() // 1_000_000) << 80 | random
     value = value & ~(0xF << 76) | 7 << 76  # version
     value = value & ~(0x3 << 62) | 0x2 << 62  # variant
-    return str(UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def new_seed() -> str:

@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
+from datetime import datetime
 from random import Random
 from typing import Any, NoReturn, Protocol
 
@@ -69,8 +70,27 @@ class WorkflowTask(asyncio.Task[Any]):
         super().add_done_callback(fn, context=context)
 
 
+class _Handle(asyncio.Handle):
+    """A handle that does not ask its loop whether it debugs: that takes longer than all else."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, callback: Callable[..., Any], args: tuple[Any, ...], loop: ReplayLoop, context: Context | None
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
 class TimerOwner(Protocol):
     """What turns the loop's timers into something durable."""
+
+    def now(self) -> datetime:
+        """Return the time that the loop's clock shows."""
 
     def start_timer(self, handle: asyncio.TimerHandle, delay: float) -> None:
         """Have `ReplayLoop.fire` called with *handle* after *delay* seconds."""
@@ -87,7 +107,6 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: set[WorkflowTask] = set()
         self.root = Lane()
-        self.now = 0.0
         self._outer: asyncio.AbstractEventLoop | None = None
         self._outer_task: asyncio.Task[Any] | None = None
 
@@ -154,14 +173,14 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]  # typeshed ties callback and args together
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
     def call_later(  # type: ignore[override]  # as above
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(self.now + delay, callback, args, self, context)
+        handle = asyncio.TimerHandle(self.time() + delay, callback, args, self, context)
         if delay <= 0:
             self._ready.append(handle)
         else:
@@ -171,13 +190,13 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_later(when - self.now, callback, *args, context=context)
+        return self.call_later(when - self.time(), callback, *args, context=context)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         self._owner.stop_timer(handle)
 
     def time(self) -> float:
-        return self.now
+        return self._owner.now().timestamp()
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         logger.debug("%s", context.get("message", "an error in a workflow's loop"), exc_info=context.get("exception"))

@@ -123,9 +123,7 @@ class Machine(Asking):
         return list(self._asked.values())
 
     def _step(self, loop: ReplayLoop, event: Event) -> None:
-        if event.at > self._now:
-            self._now = event.at
-            loop.now = event.at.timestamp()
+        self._now = max(self._now, event.at)
         self._seen += 1
         self._apply(event)
         loop.run_until_idle()  # after each event: how they are batched never matters

@@ -56,7 +56,7 @@ def when(duration: float | str | timedelta | datetime) -> tuple[float | None, da
 def now() -> datetime:
     """Return the time, aware, in UTC; in a durable run that of the last event, so that replay sees the same."""
     context = workflow_context.get()
-    return datetime.now(UTC) if context is None else context.now()
+    return datetime.now(UTC) if context is None or step_context.get() is not None else context.now()
 
 
 def random() -> float:

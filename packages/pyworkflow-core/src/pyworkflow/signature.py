@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from attrs import define, field, frozen
 
-from pyworkflow.codec import Codec, Decoder, Encoder
+from pyworkflow.codec import Codec, Decoder, Encoder, keeper
 from pyworkflow.errors import Unstorable
 from pyworkflow.plain import Plain
 
@@ -26,6 +26,7 @@ class _Slot:
     what: str
     encode: Encoder
     decode: Decoder
+    keeps: Callable[[Any], bool]
     note: str = ""
 
     def blame(self, error: Unstorable) -> Unstorable:
@@ -44,6 +45,7 @@ class _Compiled:
     needs_names: bool  # there is a keyword-only parameter without a default
     result: _Slot
     signature: inspect.Signature
+    single: Callable[[Any], bool] | None  # `keeps` of the only parameter, which most steps have
 
 
 @define(eq=False)
@@ -85,14 +87,27 @@ class Signature:
                 slot = made.more
                 out += [slot.encode(value) for value in args[len(made.positional) :]]
             if not kwargs:
-                return cast("Plain", out), cast("Plain", {})
+                return out, {}
             named = {}
             for name, value in kwargs.items():
                 slot = _named(made, name)
                 named[name] = slot.encode(value)
         except Unstorable as error:
             raise cast("_Slot", slot).blame(error) from error.__cause__
-        return cast("Plain", out), cast("Plain", named)
+        return out, named
+
+    def keeps_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the call fits, and its arguments come out of storage as the same objects."""
+        made = self._made or self._compile()
+        positional = made.positional
+        if made.single is not None and len(args) == 1 and not kwargs:
+            return made.single(args[0])
+        if kwargs or made.needs_names or not made.required <= len(args) <= len(positional):
+            return False
+        for slot, value in zip(positional, args):  # noqa: B905, SIM110 -- faster so, and this is all about that
+            if not slot.keeps(value):
+                return False
+        return True
 
     def decode_call(self, args: Plain, kwargs: Plain) -> tuple[list[Any], dict[str, Any]]:
         """Return what `encode_call` encoded, or what a client sent.
@@ -102,20 +117,19 @@ class Signature:
             Unstorable: An argument does not fit its annotation.
         """
         made = self._made or self._compile()
-        plain_args, plain_kwargs = cast("list[Plain]", args), cast("dict[str, Plain]", kwargs)
-        if type(plain_args) is not list or type(plain_kwargs) is not dict:
+        if type(args) is not list or type(kwargs) is not dict:
             raise Unstorable(f"the arguments of {self.what} have to be a list and a dict")
-        self._check(made, plain_args, plain_kwargs)
+        self._check(made, args, kwargs)
         out: list[Any] = []
         slot: _Slot | None = None
         try:
-            for slot, plain in zip(made.positional, plain_args, strict=False):
+            for slot, plain in zip(made.positional, args, strict=False):
                 out.append(slot.decode(plain))
             if made.more is not None:
                 slot = made.more
-                out += [slot.decode(plain) for plain in plain_args[len(made.positional) :]]
+                out += [slot.decode(plain) for plain in args[len(made.positional) :]]
             named = {}
-            for name, plain in plain_kwargs.items():
+            for name, plain in kwargs.items():
                 slot = _named(made, name)
                 named[name] = slot.decode(plain)
         except Unstorable as error:
@@ -137,6 +151,10 @@ class Signature:
             raise TypeError(msg) from None
 
     # -- results -------------------------------------------------------------------------
+
+    def keeps_result(self, value: Any) -> bool:
+        """Whether *value* comes out of storage as the same object, so that nothing need be encoded where it stays."""
+        return (self._made or self._compile()).result.keeps(value)
 
     def encode_result(self, value: Any) -> Plain:
         """Return *value* as JSON.
@@ -192,12 +210,14 @@ class Signature:
             needs_names=any(p.kind is Parameter.KEYWORD_ONLY and p.default is Parameter.empty for p in parameters),
             result=result,
             signature=signature,
+            single=slots[by_position[0].name].keeps if len(parameters) == len(by_position) == 1 else None,
         )
         return self._made
 
     def _slot(self, what: str, annotation: Any, unresolved: str | None) -> _Slot:
         note = f" (its annotation counts as Any: {unresolved})" if unresolved else ""
-        return _Slot(what, self.codec.encoder(annotation), self.codec.decoder(annotation), note)
+        codec = self.codec
+        return _Slot(what, codec.encoder(annotation), codec.decoder(annotation), keeper(annotation), note)
 
 
 def required_parameters(function: Callable[..., Any]) -> list[str]:

@@ -56,15 +56,29 @@ class Transient:
 
     async def call_step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry *step* out here, with the values and the errors that a durable run would see."""
-        self._ops += 1
-        signature, key, number = step.signature, f"{self.run_id}/{self._ops}", 0
-        plain_args, plain_kwargs = signature.encode_call(args, kwargs)
+        self._ops = op = self._ops + 1
+        signature, number = step.signature, 0
+        kept = signature.keeps_call(args, kwargs)
+        plain_args, plain_kwargs = ([], {}) if kept else signature.encode_call(args, kwargs)
         while True:
             number += 1
             try:
-                call_args, call_kwargs = signature.decode_call(plain_args, plain_kwargs)
-                context = StepContext(self.run_id, step.name, number, key, app=self.app)
-                value = signature.encode_result(await attempt(step, call_args, call_kwargs, context, self.threads))
+                call_args, call_kwargs = (args, kwargs) if kept else signature.decode_call(plain_args, plain_kwargs)
+                context = StepContext(self.run_id, step.name, number, op, app=self.app)
+                if step.is_direct:  # as `attempt` does it, but for a coroutine less
+                    token = step_context.set(context)
+                    try:
+                        result = await step.function(*call_args, **call_kwargs)
+                    except asyncio.CancelledError:
+                        context.cancelled = True
+                        raise
+                    finally:
+                        step_context.reset(token)
+                else:
+                    result = await attempt(step, call_args, call_kwargs, context, self.threads)
+                if signature.keeps_result(result):
+                    return result
+                value = signature.encode_result(result)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 -- a step may raise anything

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from cattrs import Converter
@@ -155,8 +155,20 @@ def _text(value: Plain) -> str:
     return _quote(value) if kind is str else _dump(value)
 
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_lately: list[tuple[datetime, str]] = [(_EPOCH, _EPOCH.isoformat())]
+
+
+def _time(at: datetime) -> str:
+    known, text = _lately[0]
+    if known is not at:  # a result and the request of the next step have one
+        text = at.isoformat()
+        _lately[0] = at, text
+    return text
+
+
 def _write_completed(event: Completed) -> str:
-    return f'{{"at":"{event.at.isoformat()}","op":{event.op},"value":{_text(event.value)},"type":"completed"}}'
+    return f'{{"at":"{_time(event.at)}","op":{event.op},"value":{_text(event.value)},"type":"completed"}}'
 
 
 def _write_requested(event: Requested) -> str:
@@ -165,7 +177,7 @@ def _write_requested(event: Requested) -> str:
         return _dump(_write(event))
     kwargs = _dump(command.kwargs) if command.kwargs else "{}"
     return (
-        f'{{"at":"{event.at.isoformat()}","command":{{"op":{command.op},"name":{_quote(command.name)},'
+        f'{{"at":"{_time(event.at)}","command":{{"op":{command.op},"name":{_quote(command.name)},'
         f'"args":{_dump(command.args)},"kwargs":{kwargs},"kind":"step"}},"type":"requested"}}'
     )
 

@@ -93,6 +93,8 @@ class Database:
         """Carry out what waits, close the connection, end the thread; blocks."""
         if self.is_open:
             thread, self._thread = self._thread, None
+            for loop in list(self._gathered):
+                self._queue.put(self._gathered.pop(loop, []))
             self._queue.put(None)
             assert thread is not None  # noqa: S101 -- is_open says so
             thread.join()
@@ -113,7 +115,12 @@ class Database:
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the thread all that was submitted in one turn of the loop: one wake-up and one transaction."""
-        self._queue.put(self._gathered.pop(loop))
+        items = self._gathered.pop(loop, [])
+        if self._thread is not None:
+            self._queue.put(items)
+        else:
+            error = StorageError(f"the storage {self.path} was closed")
+            _settle([(item.future, error) for item in items])
 
     def call(self, operation: Operation[T], *, writes: bool) -> T:
         """Have the thread carry out *operation* and block until it has."""
@@ -123,7 +130,7 @@ class Database:
         return future.result()
 
     def _check(self) -> None:
-        if not self.is_open:
+        if self._thread is None or self._pid != os.getpid():
             if self._pid and self._pid != os.getpid():
                 self._opening = threading.Lock()  # in a forked child: the parent may have held it
                 self.open()

@@ -218,8 +218,7 @@ class Adapter:
 
         def body(number: int) -> str:
             name = f"the result of step {command.name!r} ({found.node.run_id}/{found.key})"
-            key = f"{found.node.run_id}/{command.op}"
-            context = StepContext(found.node.run_id, command.name, number, key)
+            context = StepContext(found.node.run_id, command.name, number, command.op)
 
             async def carry() -> Plain:
                 args, kwargs = step.signature.decode_call(command.args, command.kwargs)

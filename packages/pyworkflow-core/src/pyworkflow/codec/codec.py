@@ -189,6 +189,30 @@ def _fast_scalar(annotation: Any, slow: Callable[[Any], Any]) -> Callable[[Any],
     return fast
 
 
+def keeper(annotation: Any) -> Callable[[Any], bool]:
+    """Return the function that says whether a value of type *annotation* comes out of storage as the same object."""
+    if annotation is str:
+        return lambda value: type(value) is str and len(value) < _SHORT
+    if annotation is int:
+        return lambda value: type(value) is int and -_INT64 < value < _INT64
+    if annotation is bool:
+        return lambda value: type(value) is bool
+    if annotation is None or annotation is NoneType:
+        return lambda value: value is None
+    return _keeps_any if _is_any(annotation) else _keeps_nothing
+
+
+def _keeps_any(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return len(value) < _SHORT
+    return -_INT64 < value < _INT64 if kind is int else kind is bool or value is None
+
+
+def _keeps_nothing(_: Any) -> bool:
+    return False
+
+
 def _too_deep(value: Any, max_depth: int) -> str:
     if (cycle := cycle_in(value)) is not None:
         return str(cycle)
