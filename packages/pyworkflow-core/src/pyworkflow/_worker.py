@@ -386,8 +386,11 @@ class Worker:
         execution.machine = Machine(execution.workflow.body, run.id)
         execution.length = run.length
         execution.machine.replay(effective(events))
-        for op in [op for op in execution.running if op not in execution.machine.pending]:
-            execution.running.pop(op).cancel()
+        for op in list(execution.running):
+            if op in execution.machine.pending:
+                execution.machine.begin(op)
+            else:
+                execution.running.pop(op).cancel()
         for op in [op for op in execution.once if op not in execution.machine.pending]:
             del execution.once[op]
 
@@ -604,6 +607,7 @@ class Worker:
         task = asyncio.current_task()
         while pending is not None:
             execution.running[pending.op] = task  # type: ignore[assignment]
+            execution.machine.begin(pending.op)
             try:
                 event = await self._attempt(execution, pending)
             except Exception as error:  # noqa: BLE001 -- the step's own are events: this is a step or policy not to be had

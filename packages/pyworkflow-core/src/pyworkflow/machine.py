@@ -186,6 +186,10 @@ class Machine(Asking):
         times = [wakes for pending in self._waking.values() if (wakes := pending.wakes) is not None]
         return min(times if self.deadline is None else [*times, self.deadline], default=None)
 
+    def begin(self, op: int) -> None:
+        """Note that the attempt of a step that was put off has begun: its time wakes nobody any more."""
+        self._waking.pop(op, None)
+
     def steps(self) -> Iterator[Pending]:
         """Yield the steps that are not answered, and that whoever holds the run has to see to."""
         return (

@@ -22,7 +22,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from pyworkflow.app import App
 from pyworkflow.errors import HookClosed, RunEnded, StorageError
@@ -42,6 +42,9 @@ LIMIT = 1500.0
 """... and by then every run has to have ended."""
 
 MOST_RUNS = 5
+
+MOST_TURNS = 20_000
+"""More of them than any seed needs: somebody goes round in circles."""
 
 _LEASE = timedelta(seconds=4)
 _SWEEP = timedelta(seconds=1)
@@ -75,6 +78,7 @@ class SimulatedRuntime(LocalRuntime):
 
     def __init__(self, app: App, faults: Faults) -> None:
         super().__init__(app, lease=_LEASE, sweep=_SWEEP, kept=faults.chance.choice([0, 1, 1000]))
+        self.options = evolve(self.options, capacity=faults.chance.choice([None, None, 1, 2]))
         self.faults = faults
 
     def wake_at(self, when: datetime) -> None:
@@ -148,6 +152,8 @@ class World:
                 self.ledger.problem(f"run {run_id} was forgotten: it is {self.ledger.statuses[run_id].value}")
             if not self.ledger.problems:
                 self.ledger.problem("the clients wait for ever")
+        if self.schedule.turns > MOST_TURNS:
+            self.ledger.problem(f"somebody is busy without end: {self.schedule.turns} turns")
         for process in self.everyone:
             for complaint in process.complaints:
                 self.ledger.problem(f"nobody heard in {process}: {complaint}")
