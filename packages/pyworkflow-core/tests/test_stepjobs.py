@@ -276,8 +276,9 @@ async def test_a_handed_out_step_that_nobody_waits_for_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("end", ["cancel", "terminate"])
-async def test_a_handed_out_step_is_stopped_when_its_run_ends(end: str) -> None:
-    async with team(queues=[("",), ("gpu",)]) as app:
+@pytest.mark.parametrize("queues", [[("",), ("gpu",)], [("", "gpu")]], ids=["handed out", "kept"])
+async def test_a_step_is_stopped_when_its_run_ends(end: str, queues: Any) -> None:
+    async with team(queues=queues) as app:
         handle = await app.start(stuck)
         async with asyncio.timeout(20):
             await begun.wait()
@@ -454,7 +455,9 @@ async def test_work_of_others_that_is_due_does_not_keep_a_worker_busy() -> None:
 
     storage, at = Counting(), datetime.now(UTC) - timedelta(hours=1)
     run = Run("foreign", "somebody.else", at, length=1)
-    await storage.create(run, [RunStarted(at, run.workflow, [], {}, "")], [Job("foreign", due=at, workflow=run.workflow)])
+    await storage.create(
+        run, [RunStarted(at, run.workflow, [], {}, "")], [Job("foreign", due=at, workflow=run.workflow)]
+    )
     async with App(storage=storage, default_durable=True, default_runtime="local?sweep=5s") as app:
         await app.call(elsewhere)
         before = storage.claims
