@@ -36,7 +36,7 @@ DEV = (
         "packages/pyworkflow-aws",
         ".",
     ],
-    ["test", "nox"],
+    ["test", "redis", "nox"],
 )
 KITS = {"demo": DEMO, "dev": DEV}
 

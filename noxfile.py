@@ -66,7 +66,7 @@ def install(session: nox.Session, groups: list[str], packages: list[str] | None 
 def tests(session: nox.Session, suite: str) -> None:
     """Run the tests of one package, or those that cross packages (matrix)."""
     folder, packages = SUITES[suite]
-    install(session, ["test"], packages)
+    install(session, ["test", "redis"] if CELERY in packages else ["test"], packages)
     session.run("pytest", *(session.posargs or [folder]))
 
 
@@ -142,7 +142,7 @@ def foreign_requirements(asked: str, expected: list[str]) -> list[str]:
 @nox.session
 def chaos(session: nox.Session) -> None:
     """Run 500 workflows on Celery workers that are killed at random, or as many as are named."""
-    install(session, ["test"], [CORE, SQLITE, CELERY])
+    install(session, ["test", "redis"], [CORE, SQLITE, CELERY])
     runs = session.posargs[0] if session.posargs else "500"
     session.run("pytest", "-s", "packages/pyworkflow-celery/tests/test_chaos.py", env={"PYWORKFLOW_CHAOS_RUNS": runs})
 

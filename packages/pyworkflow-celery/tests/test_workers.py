@@ -16,7 +16,9 @@ from celery_servers import HERE, Redis, Workers
 
 from pyworkflow import App
 from pyworkflow.errors import ConfigError, Unsupported
+from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import Attempted
+from pyworkflow.scheduling import run_id_of
 from pyworkflow.testing import workflows as kit
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import notes
@@ -81,6 +83,13 @@ class TestWithoutAServer:
             result = await handle.result(timeout=20)
         assert result == {"amount": 5, "key": f"{handle.id}/1"}
         assert notes(log) == ["charge 0", "charge 1", "charge 2"]
+
+    async def test_a_schedule_is_kept_by_the_workers(self, app: App, workers: Workers) -> None:
+        async def waits() -> bool:
+            return (await app.recorded().run(run_id_of("faults.daily"))).length >= 3
+
+        async with app:
+            await until(waits)
 
     async def test_a_transient_run_needs_a_result_backend_for_its_result(
         self, app: App, workers: Workers, log: str
@@ -179,6 +188,13 @@ def test_an_app_that_takes_pickle_is_refused() -> None:
     shop.conf.accept_content = ["json", "pickle"]
     with pytest.raises(ConfigError, match=r"'pickle' in accept_content"):
         install(shop)
+
+
+@pytest.mark.asyncio
+async def test_a_storage_in_memory_is_refused() -> None:
+    async with App(default_runtime="celery", storage=MemoryStorage()) as app:
+        with pytest.raises(ConfigError, match="see nothing of a storage in memory"):
+            await app.start(kit.nothing)
 
 
 def test_what_is_no_celery_app_is_refused() -> None:

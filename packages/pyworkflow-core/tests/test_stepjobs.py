@@ -276,8 +276,9 @@ async def test_a_handed_out_step_that_nobody_waits_for_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("end", ["cancel", "terminate"])
-async def test_a_handed_out_step_is_stopped_when_its_run_ends(end: str) -> None:
-    async with team(queues=[("",), ("gpu",)]) as app:
+@pytest.mark.parametrize("queues", [[("",), ("gpu",)], [("", "gpu")]], ids=["handed out", "kept"])
+async def test_a_step_is_stopped_when_its_run_ends(end: str, queues: Any) -> None:
+    async with team(queues=queues) as app:
         handle = await app.start(stuck)
         async with asyncio.timeout(20):
             await begun.wait()
@@ -422,6 +423,69 @@ async def test_a_blocked_run_that_is_retried_does_its_handed_out_steps() -> None
             await app.recorded().result(handle.id)
         await app.recorded().retry(handle.id)
         assert await app.recorded().result(handle.id) == "gpu"
+
+
+# -- several runtimes on one storage -------------------------------------------------------------------
+
+
+@workflow(name="stepjobs.elsewhere", runtime="local", durable=True)
+async def elsewhere() -> str:
+    await sleep(0.001)
+    return "local"
+
+
+async def test_workers_take_only_runs_of_workflows_of_their_own_kind_of_runtime() -> None:
+    storage = MemoryStorage()
+    async with team(storage) as app:
+        assert app.workflows_of(app.runtime("team")) == [
+            name for name in app.registry.workflows if not name.startswith("stepjobs.elsewhere")
+        ]
+        assert app.workflows_of(app.runtime("local?kept=0")) == ["stepjobs.elsewhere"]
+        assert await app.call(elsewhere) == "local"
+        assert await app.call(chain, (2,)) == 1
+
+
+async def test_work_of_others_that_is_due_does_not_keep_a_worker_busy() -> None:
+    class Counting(MemoryStorage):
+        claims = 0
+
+        async def claim(self, *args: Any, **kwargs: Any) -> list[Job]:
+            self.claims += 1
+            return await super().claim(*args, **kwargs)
+
+    storage, at = Counting(), datetime.now(UTC) - timedelta(hours=1)
+    run = Run("foreign", "somebody.else", at, length=1)
+    await storage.create(
+        run, [RunStarted(at, run.workflow, [], {}, "")], [Job("foreign", due=at, workflow=run.workflow)]
+    )
+    async with App(storage=storage, default_durable=True, default_runtime="local?sweep=5s") as app:
+        await app.call(elsewhere)
+        before = storage.claims
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert storage.claims - before <= 1
+
+
+# -- turns -----------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_without_work_ends_at_once() -> None:
+    async with team() as app, asyncio.timeout(20):
+        await app.runtime().workers[0].turn()
+
+
+async def test_turns_last_as_long_as_there_is_work_for_each() -> None:
+    async with team(queues=[("", "gpu")], capacity=2) as app, asyncio.timeout(20):
+        handle = await app.start(stuck)
+        await begun.wait()
+        worker = app.runtime().workers[0]
+        turns = [asyncio.create_task(worker.turn()) for _ in range(3)]
+        done, pending = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
+        while len(done) < 2:
+            done, pending = await asyncio.wait(turns, timeout=0.01)
+        assert len(pending) == 1
+        await app.recorded().terminate(handle.id)
+        await asyncio.wait(turns)
 
 
 # -- storages that fail --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyworkflow import wire
 from pyworkflow.app import App, default_app
+from pyworkflow.clock import pauses
 from pyworkflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,14 +39,11 @@ class Process:
         self._app = app
         self._runtime = runtime
         self._loop = asyncio.new_event_loop()
+        self._ready = asyncio.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pyworkflow", daemon=True)
         self._thread.start()
-        try:
-            self._submit(runtime.serve_here(capacity, queues))
-        except BaseException:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            raise
+        self._beginning = asyncio.run_coroutine_threadsafe(self._begin(capacity, queues), self._loop)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -57,10 +55,24 @@ class Process:
     def _submit(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
+    async def _begin(self, capacity: int, queues: Collection[str]) -> None:
+        waits = pauses()
+        while not self._ready.is_set():
+            try:
+                await self._runtime.serve_here(capacity, queues)
+                self._ready.set()
+            except Exception as error:  # noqa: BLE001 -- a storage may fail in any way, and may recover
+                logger.error("this process cannot take part in the work yet, trying again: %s", error)  # noqa: TRY400
+                await asyncio.sleep(next(waits))
+
     def turn(self) -> None:
         """Do a share of the work there is; returns when there is less than that."""
+        self._submit(self._turn())
+
+    async def _turn(self) -> None:
+        await self._ready.wait()
         if not self.is_stopping:  # else others find it
-            self._submit(self._runtime.turn())
+            await self._runtime.turn()
 
     def call(self, run_id: str, workflow: str, args: str, kwargs: str) -> str:
         """Carry out a transient run; return what came of it."""
@@ -81,6 +93,8 @@ class Process:
             self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._stop()))
 
     async def _stop(self) -> None:
+        self._beginning.cancel()
+        self._ready.set()
         try:
             await self._app.close(self._runtime.settings.grace.total_seconds())
         except Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from celery.backends.base import DisabledBackend
 from pyworkflow import wire
 from pyworkflow._worker import WorkerOptions
 from pyworkflow.engine import StoredRuntime
-from pyworkflow.errors import RunBlocked, RunCancelled, Unsupported, WorkflowError
+from pyworkflow.errors import ConfigError, RunBlocked, RunCancelled, Unsupported, WorkflowError
 from pyworkflow.failures import rebuild, record_of
 from pyworkflow.ids import new_run_id
 from pyworkflow.model import RUN_OP, Completed, Failed, Job
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from pyworkflow.app import App
+    from pyworkflow.ports import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +83,35 @@ class CeleryRuntime(StoredRuntime):
             ]
         )
 
-    async def _wait_for(self, futures: Sequence[Any]) -> None:
+    async def _wait_for(self, sent: Sequence[Future[None]]) -> None:
+        futures = [asyncio.wrap_future(future) for future in sent]
+        for future in futures:
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())  # the sender has logged it
         if futures:
-            await asyncio.wait([asyncio.wrap_future(future) for future in futures], timeout=_PATIENCE)
+            await asyncio.wait(futures, timeout=_PATIENCE)
+
+    async def storage(self) -> Storage:
+        """Return the storage, ready.
+
+        Raises:
+            ConfigError: It is in the memory of this process, where no worker sees it.
+        """
+        self.check()
+        return await super().storage()
+
+    def check(self) -> None:
+        """Refuse settings with which no worker could do anything.
+
+        Raises:
+            ConfigError: The storage is in the memory of this process, or the Celery app cannot be had.
+        """
+        if not self.app.storage.is_shared:
+            msg = (
+                "Celery's workers are processes of their own and see nothing of a storage in memory; "
+                'configure(storage="sqlite:///workflows.db"), or another one that processes share'
+            )
+            raise ConfigError(msg)
+        self.celery  # noqa: B018 -- made, or refused, on first use
 
     # -- workers ---------------------------------------------------------------------------
 
@@ -96,6 +123,7 @@ class CeleryRuntime(StoredRuntime):
         )
         self._is_worker = True
         await self.work()
+        await self.app.begin_schedules(self)
 
     def serve(self, *, concurrency: int | None, queues: Sequence[str], grace: timedelta) -> int:
         """Be a Celery worker until told to stop; return the exit code of the process.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,6 @@ from pyworkflow_celery import process
 
 if TYPE_CHECKING:
     from celery import Celery
-
-logger = logging.getLogger(__name__)
 
 _GREEN = {"celery.concurrency.gevent", "celery.concurrency.eventlet"}
 
@@ -40,6 +37,14 @@ class Begin(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no typ
             )
             raise ConfigError(msg)
         self.capacity = None if issubclass(pool, Prefork) else 1 if issubclass(pool, Solo) else worker.concurrency
+        runtime = process.celery_runtime(default_app())
+        runtime.check()
+        if runtime.celery is not worker.app:
+            msg = (
+                f"this is a worker of the Celery app {worker.app.main!r}, and pyworkflow sends its messages to another "
+                "one; configure(celery_app=...) has to name this app, before anybody asks for celery_app()"
+            )
+            raise ConfigError(msg)
         if self.capacity is None:
             Begin.celery, Begin.pipe = worker.app, os.pipe()
 
@@ -72,11 +77,7 @@ def _close_pipe() -> None:
 def _child_begins(**_: Any) -> None:
     if Begin.celery is None:
         return  # a pool without children sends this signal too
-    try:
-        _begin(Begin.celery, 1)
-    except Exception:
-        logger.critical("this worker process cannot take part in workflows", exc_info=True)
-        raise
+    _begin(Begin.celery, 1)
     if Begin.pipe is not None:
         reading, writing = Begin.pipe
         os.close(writing)

@@ -143,6 +143,7 @@ class Worker:
     former: list[str] = field(factory=list, init=False)
     _beginning: list[str] = field(factory=list, init=False)
     _clean: bool = field(default=True, init=False)
+    _looked: datetime | None = field(default=None, init=False)
     _kept: OrderedDict[str, tuple[Machine, int]] = field(factory=OrderedDict, init=False)
     _carrier: Carrier = field(init=False)
     _jobs: StepJobs = field(init=False)
@@ -331,8 +332,24 @@ class Worker:
         self._carrier.close()
 
     async def look(self) -> None:
-        """Let go of steps whose run has ended meanwhile; storages do not tell of that."""
-        await self._jobs.look(self.clock.now(), self.options.sweep)
+        """Let go of steps whose run has ended, or stopped, meanwhile: its jobs are gone, and storages do not tell.
+
+        Only a worker with a capacity looks, every sweep: it has few of them, and needs the room.
+        """
+        now = self.clock.now()
+        if self.options.capacity is None or (self._looked is not None and now < self._looked + self.options.sweep):
+            return
+        self._looked = now
+        held = [run_id for run_id, execution in self.executions.items() if execution.running]
+        for run_id in {*held, *self._jobs.runs}:
+            try:
+                run, _ = await self.storage.load(run_id, LAST)
+                is_over = run.status is not Status.RUNNING
+            except RunNotFound:
+                is_over = True
+            if is_over:
+                self._jobs.drop_run(run_id)
+                self.woken(run_id)
 
     async def _interrupt(self, execution: Execution) -> None:
         """Record that steps were cut short which must not begin again, and hand their run back."""

@@ -21,6 +21,8 @@ _Key = tuple[str, int]
 class MemoryStorage(Storage):
     """The reference storage; one instance, one process. What it holds is lost at exit."""
 
+    is_shared = False
+
     _runs: dict[str, Run] = field(factory=dict, init=False, repr=False)
     _events: dict[str, list[Event]] = field(factory=dict, init=False, repr=False)
     _keys: dict[str, str] = field(factory=dict, init=False, repr=False)

@@ -32,6 +32,9 @@ class Storage(ABC):
     from 1 without gaps; a call sees everything that was acknowledged before it, by whatever process.
     """
 
+    is_shared = True
+    """Whether what one process writes is there for others; runtimes with workers in other processes need that."""
+
     @abstractmethod
     async def open(self) -> None:
         """Make the storage ready; create it, or migrate it, where needed. Opening twice does nothing more."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -51,7 +50,6 @@ class StepJobs:
     freed: Callable[[], None]
     woke: Callable[[Job], None]
     observe: Callable[[Run, Sequence[Event]], None] | None = None
-    _looked: datetime | None = field(default=None, init=False)
     _tasks: dict[Key, asyncio.Task[None]] = field(factory=dict, init=False)
     _held: dict[Key, Job] = field(factory=dict, init=False)
 
@@ -101,20 +99,15 @@ class StepJobs:
         if task is not None:
             task.cancel()
 
-    async def look(self, now: datetime, every: timedelta) -> None:
-        """Stop the steps of runs that have ended, or stopped, meanwhile: their jobs are gone, and nobody says so."""
-        if not self._tasks or (self._looked is not None and now < self._looked + every):
-            return
-        self._looked = now
-        for run_id in {run_id for run_id, _ in self._tasks}:
-            try:
-                run, _ = await self.storage.load(run_id, LAST)
-                is_over = run.status is not Status.RUNNING
-            except RunNotFound:
-                is_over = True
-            if is_over:
-                for key in [key for key in self._tasks if key[0] == run_id]:
-                    self.drop(key)
+    @property
+    def runs(self) -> set[str]:
+        """The runs that the steps are of."""
+        return {run_id for run_id, _ in self._tasks}
+
+    def drop_run(self, run_id: str) -> None:
+        """Stop the steps of a run."""
+        for key in [key for key in self._tasks if key[0] == run_id]:
+            self.drop(key)
 
     async def _carry_out(self, job: Job) -> None:
         key, task = (job.run_id, job.op), asyncio.current_task()
