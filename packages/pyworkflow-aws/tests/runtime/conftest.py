@@ -92,8 +92,16 @@ class Official:
 
     def __init__(self, monkeypatch):
         from aws_durable_execution_sdk_python_testing.executor import Executor
+        from aws_durable_execution_sdk_python_testing.scheduler import Scheduler
 
         monkeypatch.setattr(Executor, "RETRY_BACKOFF_SECONDS", 0)  # of an invocation that failed
+        stop = Scheduler.stop
+
+        def stop_and_close(scheduler):
+            stop(scheduler)
+            scheduler._loop.close()  # which it leaves open
+
+        monkeypatch.setattr(Scheduler, "stop", stop_and_close)
         self.app = App(aws_region="us-east-1", aws_function="f")
         runtime = self.app.runtime("durable-lambda")
         self.function = durable_function(self.app, runtime.settings, runtime.clients)

@@ -20,7 +20,8 @@ def test_interrupted_programs_end_as_on_the_local_runtime_and_record_each_step_o
     failures = []
     for seed in range(FIRST, FIRST + PROGRAMS):
         rng = random.Random(seed)
-        todo = ["seq", [programs.program(rng, 3, [0]) for _ in range(2)]]
+        names = [0]
+        todo = ["seq", [programs.program(rng, 3, names) for _ in range(2)]]
         programs.crash.update(at=rng.randint(1, 8), count=0)
         result = official.run(programs.run, todo, 1.0)
         programs.crash.update(at=0)
