@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -90,7 +91,7 @@ def make_app(endpoint):
 class Official:
     """AWS's local runner in this process: time is skipped, and every event goes through JSON, as it does in Lambda."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, **settings):
         from aws_durable_execution_sdk_python_testing.executor import Executor
         from aws_durable_execution_sdk_python_testing.scheduler import Scheduler
 
@@ -102,8 +103,9 @@ class Official:
             scheduler._loop.close()  # which it leaves open
 
         monkeypatch.setattr(Scheduler, "stop", stop_and_close)
-        self.app = App(aws_region="us-east-1", aws_function="f")
+        self.app = App(aws_region="us-east-1", aws_function="f", **settings)
         runtime = self.app.runtime("durable-lambda")
+        self.clients = runtime.clients
         self.function = durable_function(self.app, runtime.settings, runtime.clients)
         self.invocations = 0
         self.before = lambda: None
@@ -141,6 +143,11 @@ class Official:
 @pytest.fixture
 def official(monkeypatch):
     return Official(monkeypatch)
+
+
+@pytest.fixture
+def official_with(monkeypatch):
+    return functools.partial(Official, monkeypatch)
 
 
 @pytest.fixture(scope="session")
