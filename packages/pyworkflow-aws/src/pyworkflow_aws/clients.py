@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -40,7 +40,8 @@ class Clients:
     settings: AwsSettings
     _made: dict[str, Any] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
-    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    _free: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(CONNECTIONS), init=False)
 
     def invoking(self) -> Any:
         """Return a Lambda client that waits for a function to its end and calls it once."""
@@ -68,17 +69,28 @@ class Clients:
             return self._made[key]
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call a function that blocks, on a thread."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(CONNECTIONS, "pyworkflow-aws")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **kwargs))
+        """Call a function that blocks, on a thread that does not keep the process from ending."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._free = loop, asyncio.Semaphore(CONNECTIONS)
+        done: asyncio.Future[T] = loop.create_future()
+        work = partial(function, *args, **kwargs)
+        async with self._free:
+            threading.Thread(target=_call, args=(loop, done, work), name="pyworkflow-aws", daemon=True).start()
+            return await done
 
     def close(self) -> None:
-        """Let go of threads and connections."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+        """Let go of connections."""
         with self._lock:
             made, self._made = self._made, {}
         for client in made.values():
             client.close()
+
+
+def _call(loop: asyncio.AbstractEventLoop, done: asyncio.Future[T], work: Callable[[], T]) -> None:
+    try:
+        settle = partial(done.set_result, work())
+    except BaseException as error:  # noqa: BLE001 -- it belongs to who waits
+        settle = partial(done.set_exception, error)
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(lambda: None if done.done() else settle())

@@ -67,10 +67,12 @@ def pyworkflow_settings() -> Mapping[str, type]:
 
 @hookimpl
 def pyworkflow_commands(cli: Any) -> None:
-    """Add ``deploy``."""
+    """Add ``deploy`` and ``dev``."""
     from pyworkflow_aws.deploy.command import deploy
+    from pyworkflow_aws.dev import dev
 
     cli.add_command(deploy)
+    cli.add_command(dev)
 
 
 def dynamodb(

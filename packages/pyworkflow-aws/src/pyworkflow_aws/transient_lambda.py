@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pyworkflow.app import App
+    from pyworkflow.definitions import Workflow
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +183,14 @@ class Limited(Transient):
     """A transient run whose time is limited."""
 
     seconds_left: Callable[[], float] = field(kw_only=True)
+
+    async def call_child(self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run *workflow* in this invocation too, unless it names a runtime."""
+        if workflow.runtime is not None:
+            return await super().call_child(workflow, args, kwargs)
+        child = Limited(new_run_id(), self.app, self.threads, self.hooks, seconds_left=self.seconds_left)
+        signature = workflow.signature
+        return signature.decode_result(await child.run(workflow, *signature.encode_call(args, kwargs)))
 
     async def sleep(self, delay: float | None, until: datetime | None) -> None:
         """Sleep, if there is time for it.

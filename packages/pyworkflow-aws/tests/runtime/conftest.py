@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import functools
+import importlib.util
 import itertools
+import json
 import logging
+import sys
+from pathlib import Path
 
 import pytest
 
+import pyworkflow.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
 from pyworkflow import App
 from pyworkflow_aws.durable.function import durable_function
 from pyworkflow_aws.testing import Endpoint, InProcess
+from pyworkflow_aws.transient_lambda import run_in_function
 
 _numbers = itertools.count(1)
 
@@ -28,6 +35,33 @@ def credentials(monkeypatch):
 def endpoint():
     with Endpoint() as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def make_transient(endpoint):
+    """Make apps whose runs are invocations of a function of their own, in this process."""
+    name = f"function-{next(_numbers)}"
+    serving = App(default_retry="fixed?delay=1ms")
+    serving.runtime("local")
+
+    def handler(event, context):
+        return run_in_function(serving, event, context)
+
+    endpoint.functions[name] = InProcess(handler, durable=False, timeout=1e9)
+
+    def make(options="", **settings):
+        app = App(
+            default_runtime=f"lambda{options}",
+            aws_endpoint_url=endpoint.url,
+            aws_region="us-east-1",
+            aws_function=name,
+            **settings,
+        )
+        app.function = endpoint.functions[name]
+        return app
+
+    yield make
+    endpoint.functions.pop(name, None)
 
 
 @pytest.fixture
@@ -52,3 +86,76 @@ def make_app(endpoint):
 
     yield make
     endpoint.functions.pop(name, None)
+
+
+class Official:
+    """AWS's local runner in this process: time is skipped, and every event goes through JSON, as it does in Lambda."""
+
+    def __init__(self, monkeypatch, **settings):
+        from aws_durable_execution_sdk_python_testing.executor import Executor
+        from aws_durable_execution_sdk_python_testing.scheduler import Scheduler
+
+        monkeypatch.setattr(Executor, "RETRY_BACKOFF_SECONDS", 0)  # of an invocation that failed
+        stop = Scheduler.stop
+
+        def stop_and_close(scheduler):
+            stop(scheduler)
+            scheduler._loop.close()  # which it leaves open
+
+        monkeypatch.setattr(Scheduler, "stop", stop_and_close)
+        self.app = App(aws_region="us-east-1", aws_function="f", **settings)
+        runtime = self.app.runtime("durable-lambda")
+        self.clients = runtime.clients
+        self.function = durable_function(self.app, runtime.settings, runtime.clients)
+        self.invocations = 0
+        self.before = lambda: None
+
+    def _handler(self, event, context):
+        from aws_durable_execution_sdk_python.execution import (
+            DurableExecutionInvocationInput,
+            DurableExecutionInvocationInputWithClient,
+        )
+
+        self.invocations += 1
+        self.before()
+        plain = DurableExecutionInvocationInput.from_json_dict(json.loads(json.dumps(event.to_json_dict())))
+        full = DurableExecutionInvocationInputWithClient.from_durable_execution_invocation_input(
+            plain, event.service_client
+        )
+        try:
+            return self.function(full, context)
+        except Exception:
+            raise
+        except BaseException as error:  # as Lambda reports a sandbox that was lost
+            raise RuntimeError("Runtime.ExitError") from error
+
+    def run(self, workflow, *args, **kwargs):
+        """Run a workflow to its end; return the runner's result."""
+        from aws_durable_execution_sdk_python_testing import DurableFunctionTestRunner
+
+        plain_args, plain_kwargs = workflow.signature.encode_call(args, kwargs)
+        payload = json.dumps({"workflow": workflow.name, "args": plain_args, "kwargs": plain_kwargs, "run_id": "run"})
+        self.invocations = 0
+        with DurableFunctionTestRunner(self._handler) as runner:
+            return runner.run(payload, execution_timeout=60)
+
+
+@pytest.fixture
+def official(monkeypatch):
+    return Official(monkeypatch)
+
+
+@pytest.fixture
+def official_with(monkeypatch):
+    return functools.partial(Official, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """The random programs and their workflows; loaded once, as pytest imports test files by path."""
+    name = "programs_of_pyworkflow_aws"
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("programs.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -21,7 +21,8 @@ from pyworkflow.failures import record_of
 from pyworkflow.machine import Outcome
 from pyworkflow.model import CallStep, OpenHook, RunStarted, StartChild, StartTimer
 from pyworkflow.plain import Plain
-from pyworkflow_aws.durable.payloads import Payloads, error_data
+from pyworkflow_aws.durable.muting import muted
+from pyworkflow_aws.durable.payloads import MESSAGE_LIMIT, Payloads, error_data
 from pyworkflow_aws.durable.record import SHORT
 from pyworkflow_aws.durable.replay import CANCEL, DEADLINE, ORDER, Replay, check, want_of
 from pyworkflow_aws.durable.sdk import Abandoned, Failure, Interrupted, Journal, Mismatch, Suspended, operation_id
@@ -63,6 +64,8 @@ class Adapter:
     cancellable: bool = True
     threads: int = 64
     replay: Replay = field(init=False)
+    _left: set[str] = field(factory=set, init=False)  # recorded before, and not asked for yet
+    _seen: int = field(default=0, init=False)
     _pool: ThreadPoolExecutor | None = field(default=None, init=False)
     _signals: queue.SimpleQueue[BaseException | None] = field(factory=queue.SimpleQueue, init=False)
     _running: int = field(default=0, init=False)
@@ -76,8 +79,10 @@ class Adapter:
             Suspended: It does not end yet.
             RunBlocked, NonDeterminism: It cannot go on.
         """
-        before = self.journal.ended()
-        self.replay = replay = Replay.start(self._find, run_id, started, self.journal.read, self.payloads)
+        before = self.journal.recorded()
+        self._left = set(before)
+        with muted(replaying=bool(before)):
+            self.replay = replay = Replay.start(self._find, run_id, started, self.journal.read, self.payloads)
         try:
             while replay.tree.outcome is None:
                 turn = replay.next()
@@ -89,11 +94,12 @@ class Adapter:
                 if turn.fresh:
                     order = json.dumps(list(turn.keys))
                     self._ask(self.journal.step, replay.order_key, ORDER, lambda _, order=order: order)
-                replay.apply(turn)
+                with muted(replaying=self._is_replaying()):
+                    replay.apply(turn)
                 for found in replay.tree.take_abandoned():
                     if found.work is not None:
                         self._stop(found.work)
-            self._check_all_asked(before)
+            self._check_all_asked({id_ for id_, ended in before.items() if ended})
             return replay.tree.outcome
         finally:
             self._close()
@@ -105,8 +111,16 @@ class Adapter:
             raise RunBlocked(f"workflow {name!r} is not in the function's module; there are: {known}")
         return workflow
 
+    def _is_replaying(self) -> bool:
+        """Whether the workflow is about to do again what it did in an earlier invocation."""
+        if self._left:
+            keys = self.replay.tree.keys
+            self._left -= {operation_id(key) for key in keys[self._seen :]}
+            self._seen = len(keys)
+        return bool(self._left)
+
     def _check_all_asked(self, before: set[str]) -> None:
-        left = before - {operation_id(key) for key in self.replay.asked()}
+        left = before - {operation_id(key) for key in self.replay.tree.keys}
         if left:
             raise NonDeterminism(
                 f"{len(left)} operations are recorded that the workflow does not ask for any more. Was its code changed "
@@ -356,4 +370,4 @@ def _now() -> datetime:
 def failure_of(error: BaseException) -> Failure:
     """Return what has to leave the function, or a step, so that *error* is recorded and can be rebuilt."""
     record = record_of(error, retryable=False)
-    return Failure.of(record.type, record.message[:2000], error_data(record, _now()), error)
+    return Failure.of(record.type, record.message[:MESSAGE_LIMIT], error_data(record, _now()), error)

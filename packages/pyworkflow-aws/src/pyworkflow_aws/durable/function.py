@@ -17,7 +17,7 @@ from pyworkflow.model import RunCompleted, RunContinued, RunFailed, RunStarted, 
 from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable import starting
 from pyworkflow_aws.durable.adapter import Adapter, failure_of
-from pyworkflow_aws.durable.payloads import Payloads, error_data, milliseconds
+from pyworkflow_aws.durable.payloads import MESSAGE_LIMIT, Payloads, error_data, milliseconds
 from pyworkflow_aws.durable.sdk import Failure, Journal, durable_execution
 from pyworkflow_aws.durable.starting import Start
 from pyworkflow_aws.settings import AwsSettings
@@ -90,7 +90,7 @@ def _run(app: App, settings: AwsSettings, clients: Clients, event: Any, journal:
 
 def _ended(how: str, error: Exception) -> Failure:
     """Return the error by which AWS, and then `Execution`, learns that a run ended without having failed."""
-    return Failure.of(f"pyworkflow.run:{how}", str(error)[:2000], error_data(record_of(error), datetime.now(UTC)))
+    return Failure.of(f"pyworkflow.run:{how}", str(error)[:MESSAGE_LIMIT], error_data(record_of(error), datetime.now(UTC)))
 
 
 def _told(outcome: Outcome, payloads: Payloads, run_id: str, go_on: Callable[[RunContinued], None]) -> Any:
@@ -103,7 +103,7 @@ def _told(outcome: Outcome, payloads: Payloads, run_id: str, go_on: Callable[[Ru
             except PayloadTooLarge as error:
                 raise failure_of(error) from error
         case RunFailed(error=record):
-            raise Failure.of(record.type, record.message[:2000], error_data(record, now))
+            raise Failure.of(record.type, record.message[:MESSAGE_LIMIT], error_data(record, now))
         case CancelledEvent():
             raise _ended("Cancelled", RunCancelled(f"run {run_id!r} was cancelled"))
         case RunContinued(run_id=next_id, args=args, kwargs=kwargs):

@@ -17,8 +17,11 @@ from pyworkflow.wire import dumps, dumps_plain, loads, loads_plain
 LIMIT = 256 * 1024 - 1024
 """How many bytes the service keeps of one operation, with some room for what goes around them."""
 
-ERROR_LIMIT = 28 * 1024
-"""How many bytes the fields of one error may have together; the service takes 32 KB."""
+ERROR_LIMIT = 18 * 1024
+"""How many bytes of JSON the record of an error may be; its message goes beside it, and the service takes 32 KB in all."""
+
+MESSAGE_LIMIT = 1000
+"""How many characters of an error's message go beside its record."""
 
 
 def milliseconds(at: datetime) -> int:
@@ -92,7 +95,7 @@ def error_data(record: ErrorRecord, at: datetime) -> str:
     for smaller in (_whole, _without_inner_tracebacks, _without_traceback, _without_inner, _without_state, _message_only):
         record = smaller(record)
         text = dumps([Failed(at, 0, record)])
-        if len(text) <= ERROR_LIMIT:
+        if len(dumps_plain(text)) <= ERROR_LIMIT:
             return text
     return text
 
@@ -139,6 +142,6 @@ def _without_state(record: ErrorRecord) -> ErrorRecord:
 
 
 def _message_only(record: ErrorRecord) -> ErrorRecord:
-    return evolve(record, message=record.message[:2000], args=cast("Plain", [record.message[:2000]]))
+    return evolve(record, message=record.message[:MESSAGE_LIMIT], args=cast("Plain", [record.message[:MESSAGE_LIMIT]]))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from pyworkflow.errors import NonDeterminism, RunTerminated, StepInterrupted
 from pyworkflow.failures import record_of
@@ -65,7 +65,6 @@ class Replay:
     payloads: Payloads
     turns: int = 0
     messages: int = 0
-    _keys: list[str] = field(factory=list, init=False)
 
     @classmethod
     def start(cls, find: Find, run_id: str, started: RunStarted, read: Read, payloads: Payloads) -> Replay:
@@ -113,8 +112,6 @@ class Replay:
         Raises:
             NonDeterminism: Something else is recorded than the workflow asks for.
         """
-        if turn.fresh or self.read(self.order_key) is not None:
-            self._keys.append(self.order_key)
         self.turns += 1
         by_key = {found.key: found for found in self.tree.open.values()}
         for key in turn.keys:
@@ -126,11 +123,6 @@ class Replay:
                 raise RunTerminated("it was cancelled, and had not ended by the deadline")
             elif (found := by_key.get(key)) is not None and self.tree.open.get(found.path) is found:
                 self._deliver(found)
-
-    def asked(self) -> list[str]:
-        """Return the keys of all that is to be recorded so far."""
-        extra = [self.mailbox, *([self.deadline_key] if self.deadline_key else [])]
-        return [*self.tree.keys, *self._keys, *extra]
 
     # -- answers ---------------------------------------------------------------------
 
@@ -154,7 +146,6 @@ class Replay:
     def _cancel(self, key: str) -> None:
         record = self.read(key)
         self.messages += 1
-        self._keys.append(key)
         message, at = self.payloads.read((record and record.payload) or "{}")
         told: dict[str, Any] = message if isinstance(message, dict) else {}
         deadline = told.get("deadline")

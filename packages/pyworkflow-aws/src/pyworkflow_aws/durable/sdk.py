@@ -55,6 +55,7 @@ _ENDED = {
     OperationStatus.TIMED_OUT,
     OperationStatus.STOPPED,
 }
+_OURS = "pyworkflow."
 _AS_IT_IS: PassThroughSerDes[str] = PassThroughSerDes()
 
 Suspended = SuspendExecution
@@ -152,12 +153,13 @@ class Journal:
         asked = getattr(self.context.lambda_context, "get_remaining_time_in_millis", None)
         return None if asked is None else asked() / 1000
 
-    def ended(self) -> set[str]:
-        """Return the ids of all operations that have ended by now."""
+    def recorded(self) -> dict[str, bool]:
+        """Return the ids of the run's operations by now, but for those that no workflow asks for; and which have ended."""
         return {
-            id_
+            id_: operation.status in _ENDED
             for id_, operation in self.context.state.operations.items()
-            if operation.operation_type is not OperationType.EXECUTION and operation.status in _ENDED
+            if operation.operation_type is not OperationType.EXECUTION
+            and not (operation.name or "").startswith(_OURS)
         }
 
     def read(self, key: str) -> Recorded | None:

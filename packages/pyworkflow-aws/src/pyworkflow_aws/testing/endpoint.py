@@ -91,7 +91,7 @@ class Endpoint:
         """End all processes, and stop serving."""
         for function in self.functions.values():
             function.close()
-        self._runner.stop()
+        self._runner.end()
         self._server.shutdown()
         self._server.server_close()
         for thread in self._threads:
@@ -151,6 +151,16 @@ class _Runner(WebRunner):
         server = self._server
         assert server is not None  # noqa: S101 -- it has been started
         return int(server.server_port)
+
+
+    def end(self) -> None:
+        """Stop, and close what stopping leaves open: requests are served on, and the loop of timers is kept."""
+        server, scheduler = self._server, self._scheduler
+        assert server is not None  # noqa: S101 -- it has been started
+        assert scheduler is not None  # noqa: S101 -- the same
+        server.shutdown()
+        self.stop()
+        scheduler._loop.close()  # noqa: SLF001 -- there is no other way
 
 
 class _Server(ThreadingHTTPServer):

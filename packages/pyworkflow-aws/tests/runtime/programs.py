@@ -1,0 +1,151 @@
+"""Random programs of steps, timers, gathers, races and children, and a workflow that carries one out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pyworkflow
+from pyworkflow import hook, sleep, step, workflow
+
+
+class Crash(BaseException):
+    """What a lost sandbox is like."""
+
+
+crash = {"at": 0, "count": 0}
+"""At which step the sandbox is lost, and how many there were; 0: at none."""
+
+
+@step(name="fuzz.work", retries=2, retry_delay=1)
+async def work(name: str, pause: float, fails: int) -> str:
+    await asyncio.sleep(pause)
+    crash["count"] += 1
+    if crash["count"] == crash["at"]:
+        crash["at"] = 0
+        raise Crash
+    if pyworkflow.current_step().attempt <= fails:
+        msg = f"{name} fails"
+        raise OSError(msg)
+    return name
+
+
+def program(rng: random.Random, depth: int, names: list[int]) -> list[Any]:
+    """Return a program; each of its steps has a name of its own."""
+    names[0] += 1
+    name = f"s{names[0]}"
+    chance = rng.random()
+    if depth == 0 or chance < 0.35:
+        return ["step", name, rng.choice([0, 0, 0.001, 0.003]), rng.choice([0, 0, 0, 0, 1])]
+    if chance < 0.48:
+        return ["sleep", rng.choice([1, 3600, 86400])]
+    if chance < 0.68:
+        return ["seq", [program(rng, depth - 1, names) for _ in range(rng.randint(1, 3))]]
+    if chance < 0.82:
+        return ["gather", [program(rng, depth - 1, names) for _ in range(rng.randint(2, 4))]]
+    if chance < 0.90:
+        return ["child", program(rng, depth - 1, names)]
+    return ["race", name, [["step", f"{name}.{i}", rng.choice([0, 0.001, 0.002]), 0] for i in range(3)]]
+
+
+async def carry_out(todo: list[Any], scale: float) -> Any:
+    """Carry a program out; a race tells who won by the name of the step that follows."""
+    match todo:
+        case ["step", name, pause, fails]:
+            return await work(name, pause, fails)
+        case ["sleep", seconds]:
+            await sleep(seconds * scale)
+            return None
+        case ["seq", parts]:
+            return [await carry_out(part, scale) for part in parts]
+        case ["gather", parts]:
+            return list(await asyncio.gather(*(carry_out(part, scale) for part in parts)))
+        case ["child", part]:
+            return await child(part, scale)
+        case ["race", name, parts]:
+            tasks = [asyncio.create_task(carry_out(part, scale)) for part in parts]
+            done, _ = await pyworkflow.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await work(f"{name} won by {tasks.index(done[0])} of {len(done)}", 0, 0)
+            await asyncio.gather(*tasks)
+            return "race"
+    raise AssertionError(todo)
+
+
+def expected(todo: list[Any]) -> Any:
+    """Return what a program gives, whoever wins its races."""
+    match todo:
+        case ["step", name, *_]:
+            return name
+        case ["seq" | "gather", parts]:
+            return [expected(part) for part in parts]
+        case ["child", part]:
+            return expected(part)
+        case ["race", *_]:
+            return "race"
+    return None
+
+
+@workflow(name="fuzz.child")
+async def child(todo: list[Any], scale: float) -> Any:
+    return await carry_out(todo, scale)
+
+
+@workflow(name="fuzz.run")
+async def run(todo: list[Any], scale: float) -> Any:
+    return await carry_out(todo, scale)
+
+
+@step(name="fuzz.tell")
+async def tell(log: str, text: str) -> None:
+    with Path(log).open("a") as file:
+        file.write(f"{text}\n")
+
+
+@step(name="fuzz.die", at_most_once=True, retries=3)
+async def die_once(log: str) -> str:
+    await tell.function(log, "dies")
+    os._exit(17)
+
+
+@step(name="fuzz.survive")
+async def survive(log: str) -> str:
+    await tell.function(log, "tries")
+    if Path(log).read_text().count("tries") == 1:
+        os._exit(17)
+    return "survived"
+
+
+@step(name="fuzz.slow", retries=0)
+async def slow(log: str, seconds: float) -> str:
+    await tell.function(log, "slow")
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@workflow(name="fuzz.lost")
+async def lost(log: str, *, twice: bool) -> str:
+    before = await work("before", 0, 0)
+    return before + ", " + await (survive(log) if twice else die_once(log))
+
+
+@workflow(name="fuzz.asks")
+async def asks(log: str) -> str:
+    approval = hook("approval", str)
+    await tell(log, approval.token)
+    return await approval
+
+
+@workflow(name="fuzz.sleeps")
+async def sleeps(log: str, seconds: float) -> str:
+    await tell(log, "before")
+    await sleep(seconds)
+    await tell(log, "after")
+    return "awake"
+
+
+@workflow(name="fuzz.slowly")
+async def slowly(log: str, seconds: float) -> str:
+    return await slow(log, seconds)
