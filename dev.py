@@ -30,7 +30,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 DEMO = (["packages/pyworkflow-core[cli]", "packages/pyworkflow-sqlite", "."], [])
 DEV = (
     [
-        "packages/pyworkflow-core[cli,schedules,testing]",
+        "packages/pyworkflow-core[cli,otel,schedules,testing]",
         "packages/pyworkflow-sqlite",
         "packages/pyworkflow-celery",
         "packages/pyworkflow-aws",

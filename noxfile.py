@@ -21,7 +21,7 @@ VERSION = META["project"]["version"]
 DIST = ROOT / "dist"
 CONSTRAINTS = ["-c", "constraints.txt"]
 
-CORE = "packages/pyworkflow-core[cli,schedules,testing]"
+CORE = "packages/pyworkflow-core[cli,otel,schedules,testing]"
 SQLITE = "packages/pyworkflow-sqlite"
 CELERY = "packages/pyworkflow-celery"
 AWS = "packages/pyworkflow-aws"

@@ -19,6 +19,7 @@ from pyworkflow.api import (
 from pyworkflow.decorators import step, workflow
 from pyworkflow.errors import FatalError, RetryableError, WorkflowError
 from pyworkflow.hooks import hook
+from pyworkflow.logs import logger
 from pyworkflow.primitives import (
     as_completed,
     continue_as_new,
@@ -59,6 +60,7 @@ __all__ = [
     "hook",
     "list_hooks",
     "list_runs",
+    "logger",
     "now",
     "patched",
     "random",

@@ -122,6 +122,7 @@ class Worker:
         settle: Called with a run's id and, if it ended here, the event that ended it.
         policy: Returns the retry policy and the number of retries of a step.
         observe: Called with events that are now part of a history.
+        ended: Called with the whole history of a run that ended here.
         wake_at: Called with a time at which to look for work.
         notify: Called with jobs that became due for others.
         app: The application that the functions of the package stand for in a step.
@@ -135,6 +136,7 @@ class Worker:
     settle: Callable[[str, Event | None], None]
     policy: Callable[[Step[..., Any]], tuple[RetryPolicy, int]]
     observe: Callable[[Run, Sequence[Event]], None] | None = None
+    ended: Callable[[Run, Sequence[Event]], None] | None = None
     wake_at: Callable[[datetime], None] = lambda _: None
     notify: Callable[[Sequence[Job]], Coroutine[Any, Any, None]] | None = None
     app: App | None = None
@@ -148,6 +150,7 @@ class Worker:
     _carrier: Carrier = field(init=False)
     _jobs: StepJobs = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
+    _ending: set[asyncio.Task[None]] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._carrier = Carrier(self.registry, self.clock, self.policy, self.options.threads, self.app)
@@ -330,6 +333,7 @@ class Worker:
             machine.close()
         self._kept.clear()
         self._carrier.close()
+        await asyncio.gather(*self._ending)
 
     async def look(self) -> None:
         """Let go of steps whose run has ended, or stopped, meanwhile: its jobs are gone, and storages do not tell.
@@ -533,15 +537,10 @@ class Worker:
         if decision.also is not None and decision.also.tell:
             self._told(decision.also.tell)
         if length >= WARN_EVENTS > length - len(decision.events):
-            logger.warning(
-                "the history of run %s has %d events; a workflow that goes on for ever should call "
-                "pyworkflow.continue_as_new() from time to time (no more than %d are taken)",
-                execution.run_id,
-                length,
-                MAX_EVENTS,
-                extra={"run_id": execution.run_id},
-            )
+            _warn_of_length(execution.run_id, length)
         if decision.status is not None:
+            if self.ended is not None and decision.status.is_final:
+                self._ending.add(asyncio.create_task(self._tell_end(execution.run_id, self.ended)))
             self._drop(execution, decision.events[-1])
         elif execution.gone:  # it was given back, and claimed anew, before the answer came
             pass
@@ -550,6 +549,11 @@ class Worker:
         elif (wake := execution.machine.next_wake()) is not None:
             self.wake_at(wake)
         return decision.todo
+
+    async def _tell_end(self, run_id: str, tell: Callable[[Run, Sequence[Event]], None]) -> None:
+        with suppress(StorageError, RunNotFound):
+            tell(*await self.storage.load(run_id))
+        self._ending.discard(asyncio.current_task())
 
     def _told(self, messages: Sequence[Message]) -> None:
         """Have a look at runs that were told something: those held here at once, the others by a sweep."""
@@ -730,6 +734,17 @@ def _check_recoveries(job: Job) -> None:
     if job.recoveries > MAX_RECOVERIES:
         msg = f"its worker was lost {job.recoveries} times: the run may be what kills them"
         raise RunBlocked(msg)
+
+
+def _warn_of_length(run_id: str, length: int) -> None:
+    logger.warning(
+        "the history of run %s has %d events; a workflow that goes on for ever should call "
+        "pyworkflow.continue_as_new() from time to time (no more than %d are taken)",
+        run_id,
+        length,
+        MAX_EVENTS,
+        extra={"run_id": run_id},
+    )
 
 
 def _free(lease: Job, due: datetime | None) -> Job:

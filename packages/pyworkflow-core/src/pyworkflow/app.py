@@ -166,6 +166,18 @@ class App:
 
         return observe
 
+    def historian(self) -> Callable[[Run, Sequence[Event]], None] | None:
+        """Return what tells plugins of runs that ended; None: nobody listens."""
+        listeners = self.plugins.historians()
+        if not listeners:
+            return None
+
+        def tell(run: Run, history: Sequence[Event]) -> None:
+            for listener in listeners:
+                listener(run, history)  # logs its own errors
+
+        return tell
+
     # -- runs --------------------------------------------------------------------------
 
     async def start(

@@ -234,6 +234,8 @@ class StoredRuntime(DurableRuntime):
         await storage.append(run.id, [end], status=Status.TERMINATED, now=now, also=Effects(tell=tell))
         for told in [run.id, *(message.run_id for message in tell)]:
             self.look(told)
+        if (historian := self.app.historian()) is not None:
+            historian(*await storage.load(run.id))
         if tell:
             await self.notify([Job(message.run_id) for message in tell])
 
@@ -395,6 +397,7 @@ class StoredRuntime(DurableRuntime):
             settle=self._settle,
             policy=self.app.retry_policy,
             observe=self.app.observer(),
+            ended=self.app.historian(),
             wake_at=self.wake_at,
             notify=self.notify,
             app=self.app,

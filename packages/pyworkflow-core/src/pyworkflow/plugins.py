@@ -25,13 +25,16 @@ if TYPE_CHECKING:
     from cattrs import Converter
     from pluggy import HookImpl
 
-    from pyworkflow.model import Event, Run
+    from pyworkflow.model import Run
 
 T = TypeVar("T")
-Observer = Callable[["Run", "Event"], None]
+Observer = Callable[["Run", Any], None]
+"""Called with a run, and with an event of it or with its whole history."""
 
 BLOCK = "PYWORKFLOW_BLOCK_PLUGINS"
 BUILTINS = "builtins"
+
+_OBSERVED = {"pyworkflow_event": "event", "pyworkflow_ended": "history"}
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ class Plugins:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.broken: dict[str, BaseException] = {}
-        self._observers: tuple[Observer, ...] = ()
+        self._observers: dict[str, tuple[Observer, ...]] = {}
         self._manager = pluggy.PluginManager("pyworkflow")
         self._manager.add_hookspecs(ports)
         self._specs = frozenset(name for name in vars(ports) if name.startswith("pyworkflow_"))
@@ -221,7 +224,9 @@ class Plugins:
             self.broken.pop(name, None)  # another object of that name was
         except Exception as error:  # noqa: BLE001 -- one broken plugin must not take others with it
             self._note_broken(name, error)
-        self._observers = tuple(_observer(impl) for impl in self._impls("pyworkflow_event"))
+        self._observers = {
+            hook: tuple(_observer(impl, what) for impl in self._impls(hook)) for hook, what in _OBSERVED.items()
+        }
 
     def _check_hooks(self, plugin: object) -> None:
         """Do what pluggy's ``check_pending`` does, for this plugin alone and before it is registered."""
@@ -262,7 +267,11 @@ class Plugins:
 
         They log what goes wrong in them, and raise nothing.
         """
-        return self._observers
+        return self._observers.get("pyworkflow_event", ())
+
+    def historians(self) -> tuple[Observer, ...]:
+        """Return what is to be called with each run that ended and its history, likewise."""
+        return self._observers.get("pyworkflow_ended", ())
 
     def commands(self, cli: Any) -> None:
         """Load every installed plugin and let it add its commands to *cli*; those that fail are in `broken` then."""
@@ -346,15 +355,15 @@ class Plugins:
         return f"plugin {name!r} of {source}" if source else f"plugin {name!r}"
 
 
-def _observer(impl: HookImpl) -> Observer:
+def _observer(impl: HookImpl, what: str) -> Observer:
     function, wanted = impl.function, impl.argnames
 
-    def observe(run: Run, event: Event) -> None:
-        given = {"run": run, "event": event}
+    def observe(run: Run, seen: Any) -> None:
+        given = {"run": run, what: seen}
         try:
             function(*[given[name] for name in wanted])
         except Exception:
-            logger.exception("plugin %r failed to observe %s", impl.plugin_name, type(event).__name__)
+            logger.exception("plugin %r failed to observe %s", impl.plugin_name, type(seen).__name__)
 
     return observe
 

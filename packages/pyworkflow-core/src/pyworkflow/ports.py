@@ -415,5 +415,14 @@ def pyworkflow_event(run: Run, event: Event) -> None:
 
 
 @hookspec
+def pyworkflow_ended(run: Run, history: Sequence[Event]) -> None:
+    """Look at the whole *history* of *run*, which has ended.
+
+    Called in the process that wrote the end, after it is durable, once at most. Must not block. An exception is logged
+    and changes nothing.
+    """
+
+
+@hookspec
 def pyworkflow_commands(cli: Any) -> None:
     """Add commands to *cli*, a `click.Group`. Called by the command line when it lacks the command it was given."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,8 +19,11 @@ from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, pri
 from pyworkflow.cli.portable import export, import_
 from pyworkflow.cli.session import Session, described
 from pyworkflow.cli.timeline import timeline
+from pyworkflow.cli.wording import one_line
 from pyworkflow.durations import delta
-from pyworkflow.errors import ConfigError
+from pyworkflow.errors import ConfigError, RunNotFound
+from pyworkflow.explaining import explain as explain_run
+from pyworkflow.explaining import open_children_of
 from pyworkflow.model import FINAL, Event, Run, RunQuery, Status
 from pyworkflow.ports import DurableRuntime
 
@@ -150,6 +154,31 @@ def history(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT0
         at = event.at.astimezone()
         rows.append((str(number), f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}", word, rest))
     print_table(("#", "at", "event", ""), rows, give="", right=("#",))
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@_json_option
+@global_options
+@pass_session
+def explain(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
+    """Say why a run is where it is: what it waits for, since when, who wakes it, what went wrong."""
+    run, sentences = session.ask(lambda runtime: _explained(runtime, run_id))
+    if as_json:
+        print_json({**reports.of_run(run), "explanation": sentences})
+        return
+    click.echo(f"run {run.id} of {run.workflow} is {wording.status(run)}")
+    for text in sentences:
+        click.echo(one_line(text))
+
+
+async def _explained(runtime: DurableRuntime, text: str) -> tuple[Run, list[str]]:
+    run, events = await find_history(runtime, text)
+    children = {}
+    for child in open_children_of(run, events).values():
+        with suppress(RunNotFound):  # it is about to be created
+            children[child] = await runtime.run(child)
+    return run, explain_run(run, events, datetime.now(UTC), children)
 
 
 @runs.command()
