@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from datetime import datetime
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, NoReturn, Protocol
 
@@ -99,11 +99,27 @@ class TimerOwner(Protocol):
         """Forget *handle*; it was cancelled."""
 
 
+class _Nobody:
+    """Owns the loops of workflows that were put away; their timers go nowhere."""
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(0, UTC)
+
+    def start_timer(self, handle: asyncio.TimerHandle, delay: float) -> None:
+        pass
+
+    def stop_timer(self, handle: asyncio.TimerHandle) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
+
+
 class ReplayLoop(asyncio.AbstractEventLoop):
     """Runs what is ready, first in, first out. There is no clock and no I/O: time is what its owner says it is."""
 
     def __init__(self, owner: TimerOwner) -> None:
-        self._owner = owner
+        self._owner: TimerOwner = owner
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: set[WorkflowTask] = set()
         self.root = Lane()
@@ -151,8 +167,11 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                     task.context.run(task.get_coro().close)  # as itself, or its steps would be plain calls
                 except BaseException:
                     logger.debug("a workflow raised while it was put away", exc_info=True)
+            for task in self._tasks:
+                task.cancel()  # it and what it waits for hold each other
         self._tasks.clear()
         self._ready.clear()
+        self._owner = _NOBODY
 
     # -- what asyncio asks of a loop ---------------------------------------------
 

@@ -220,6 +220,11 @@ class Machine(Asking):
         """Put the workflow away. Its ``finally`` blocks run, but cannot ask for anything any more."""
         self._closed = True
         self._loop.close()
+        self._main = None  # what holds each other would wait for the garbage collector
+        self._timers.clear()
+        self._waking.clear()
+        self.pending.clear()
+        self._abandoned.clear()
 
     # -- applying history ----------------------------------------------------------
 
@@ -270,6 +275,7 @@ class Machine(Asking):
         pending = self._pop(op)
         if pending is None or not isinstance(pending.listener, Answer) or pending.listener.done():
             return None
+        pending.listener.let_go()
         return pending.listener
 
     def _fail(self, op: int, error: BaseException) -> None:
@@ -319,6 +325,7 @@ class Machine(Asking):
             return
         listener = pending.listener
         if isinstance(listener, Answer):
+            listener.let_go()
             listener.set_result(None)
         elif isinstance(listener, Inbox):
             name = pending.command.name  # type: ignore[union-attr]

@@ -29,8 +29,14 @@ class Answer(asyncio.Future[Any]):
         """Give the answer up; the machine learns of it."""
         cancelled = super().cancel(msg)
         if cancelled:
-            self.machine.abandon(self.pending)
+            self.machine.abandon(self.let_go())
         return cancelled
+
+    def let_go(self) -> Pending:
+        """Return the operation, and forget it: what holds each other waits for the garbage collector."""
+        pending = self.pending
+        del self.pending
+        return pending
 
 
 @define(eq=False)
