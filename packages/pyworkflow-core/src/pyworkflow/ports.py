@@ -123,7 +123,8 @@ class Storage(ABC):
         """Take up to *limit* jobs whose time has come, those due longest first, and hold them until *now* + *lease*.
 
         A job may be taken if it is free and due at *now* or before, or if the lease of its holder has lapsed, or is
-        not there. Each claim raises the job's epoch. A worker's lease covers all its jobs and is prolonged by each claim and `renew`.
+        not there. Each claim raises the job's epoch. A worker's lease covers all its jobs and is prolonged by each
+        claim and `renew`.
 
         Args:
             worker: Who claims; its own jobs are never returned again.
