@@ -148,6 +148,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """Run the simulation at length: ``nox -s simulate -- --seeds 100000``."""
+    install(session, [], [CORE])
+    session.run("python", "-m", "pyworkflow.testing.simulate", *(session.posargs or ["--seeds", "100000"]))
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks."""
     install(session, ["test"], EVERYTHING)

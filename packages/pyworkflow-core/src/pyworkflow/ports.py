@@ -125,9 +125,9 @@ class Storage(ABC):
     ) -> list[Job]:
         """Take up to *limit* jobs whose time has come, those due longest first, and hold them until *now* + *lease*.
 
-        A job may be taken if it is free and due at *now* or before, or if its holder has no lease, or one that has
-        lapsed. Each
-        claim raises the job's epoch. A worker's lease covers all its jobs and is prolonged by each claim and `renew`.
+        A job may be taken if it is free and due at *now* or before, or if the lease of its holder has lapsed, or is
+        not there. Each claim raises the job's epoch. A worker's lease covers all its jobs and is prolonged by each
+        claim and `renew`.
 
         Args:
             worker: Who claims; its own jobs are never returned again.
@@ -147,7 +147,7 @@ class Storage(ABC):
 
         A plain function that may block and may be called from any thread, so that a busy event loop cannot keep a
         lease from being renewed. With a *lease* of zero the worker gives everything back: its jobs are free and due.
-        A job that it had taken over from a lost worker, and under which it has written nothing, stays ``lapsed``.
+        One that it had taken over from a lost worker stays ``lapsed``, at least until it has written under it.
 
         Returns:
             Run id and operation of the jobs that this worker holds and that others have woken, or dropped, since the

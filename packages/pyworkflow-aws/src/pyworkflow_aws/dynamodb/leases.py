@@ -67,7 +67,7 @@ def release(client: Client, holds: Holds, worker: str, now: int) -> None:
 
 def _set_free(client: Client, run_id: str, op: int, worker: str, now: int) -> None:
     def free(work: Work) -> Work | None:
-        return None if work.dropped else evolve(work, worker=None, due=now, lapsed=False)
+        return None if work.dropped else evolve(work, worker=None, due=now)
 
     change(client, run_id, op, worker, free)
 

@@ -490,6 +490,23 @@ class StorageConformance:
             assert s.renew("w", T0 + LEASE, LEASE) == []
             assert await take(s, "w", T0 + LEASE) == []
 
+    async def test_a_job_written_under_a_lease_that_is_over_goes_to_the_next(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            s.renew("w", T0, LEASE)
+            s.renew("w", T0, timedelta(0))
+            await add(s, "r", job(worker="w", epoch=1, due=None))
+            (claimed,) = await take(s, "w2")
+            assert (claimed.epoch, claimed.lapsed) == (2, True)
+
+    async def test_what_was_taken_over_and_given_back_untouched_stays_lapsed(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s)
+            await take(s)
+            await take(s, "w2", T0 + LEASE)
+            s.renew("w2", T0 + LEASE, timedelta(0))
+            (claimed,) = await take(s, "w3", T0 + LEASE)
+            assert claimed.lapsed
+
     # -- waking --------------------------------------------------------------------------
 
     async def test_a_fact_wakes_a_parked_run(self, open_storage: Any) -> None:
