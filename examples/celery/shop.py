@@ -19,7 +19,7 @@ def say(text: str) -> None:
 @step
 async def reserve(order: str, item: str) -> str:
     say(f"reserve {item} for {order}")
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(2.5)
     return f"{item} reserved"
 
 

@@ -221,6 +221,7 @@ def test_a_green_pool_is_refused_with_the_reason(pool: str) -> None:
         ({"celery_grace": "-1s"}, "celery_grace"),
         ({"celery_app": "shop"}, "module:attribute"),
         ({"celery_app": "shop:app", "celery_broker": "redis://h"}, "brings its own broker"),
+        ({"celery_app": "shop:app", "celery_visibility_timeout": "1m"}, "brings its own visibility_timeout"),
         ({"celery_brokr": "redis://h"}, "celery_broker"),
     ],
 )

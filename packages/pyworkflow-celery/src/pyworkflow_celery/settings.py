@@ -53,10 +53,9 @@ class CelerySettings:
                 raise ValueError(f"celery_{name} is {value}; it has to be 1 or more")
         if self.grace < timedelta(0):
             raise ValueError(f"celery_grace is {self.grace}; it cannot be negative")
-        if self.app is not None and (self.broker or self.result_backend):
-            raise ValueError(
-                "celery_app brings its own broker and result backend; leave out celery_broker and "
-                "celery_result_backend, or configure them on the app"
-            )
+        if self.app is not None:
+            for name in ("broker", "result_backend", "visibility_timeout"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"celery_app brings its own {name}; leave out celery_{name}, or set it on the app")
         if isinstance(self.app, str) and not all(self.app.partition(":")):
             raise ValueError(f"celery_app is {self.app!r}; write module:attribute, such as 'shop.celery:app'")

@@ -1,0 +1,103 @@
+"""Celery workers on DynamoDB, as several hosts have it: there no file lock tells of a death, only the lease."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pyworkflow import App
+from pyworkflow.model import Attempted
+from pyworkflow.testing.until import until
+from pyworkflow.testing.workflows import notes
+from pyworkflow_aws.dynamodb.client import Client
+from pyworkflow_aws.dynamodb.table import initialise
+
+PACKAGES = Path(__file__).parents[1] / "packages"
+sys.path.insert(0, str(PACKAGES / "pyworkflow-celery" / "tests"))  # its workflows and its workers
+
+import celery_flows as flows  # noqa: E402 -- found by the path above
+from celery_servers import Workers  # noqa: E402 -- as above
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(180)]
+
+
+def emulator() -> ModuleType:
+    """Import the module of pyworkflow-aws's tests that starts an emulator of AWS."""
+    path = PACKAGES / "pyworkflow-aws" / "tests" / "ministack.py"
+    spec = importlib.util.spec_from_file_location("ministack", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    folder = tmp_path_factory.mktemp("celery-dynamodb")
+    with emulator().running(tmp_path_factory.mktemp("ministack")) as url, pytest.MonkeyPatch.context() as environment:
+        for name, value in {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "200000000000",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+            "AWS_CONFIG_FILE": str(folder / "no-config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-credentials"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            environment.setenv(name, value)
+        client = Client("runs", None, None, 1, None)
+        client.open()
+        initialise(client, 2, pitr=False, kms_key=None)
+        client.close()
+        workers = Workers(
+            folder,
+            storage="dynamodb://runs",
+            default_runtime="celery",
+            default_retry="fixed?delay=1ms",
+            celery_broker=f"filesystem://{folder}/broker",
+        )
+        launched = [workers.launch("-c", "2", "--queues", "pyworkflow,gpu") for _ in range(2)]
+        for process in launched:
+            workers.ready(process)
+        yield workers
+        workers.close()
+
+
+@pytest.fixture
+def app(workers: Workers) -> App:
+    return App(**{key.removeprefix("PYWORKFLOW_").lower(): value for key, value in workers.env.items()})
+
+
+async def test_a_workflow_with_a_bit_of_everything_runs(app: App, tmp_path: Path) -> None:
+    async with app:
+        assert await app.call(flows.mixed, (str(tmp_path / "effects"), 1)) == 114
+
+
+async def test_a_fan_out_is_spread(app: App, tmp_path: Path) -> None:
+    async with app:
+        assert len(set(await app.call(flows.fan, (str(tmp_path / "effects"), 8, 0.5)))) > 1
+
+
+async def test_a_killed_workers_step_is_taken_over_when_its_lease_has_lapsed(
+    app: App, workers: Workers, tmp_path: Path
+) -> None:
+    log, go = str(tmp_path / "effects"), tmp_path / "go"
+    async with app:
+        handle = await app.start(flows.waiting, (log, str(go)))
+        await until(lambda: notes(log))
+        holder = int(notes(log)[0].split()[3])
+        (victim,) = [process for process in workers.running if holder in workers.children(process)]
+        killed = time.monotonic()
+        workers.kill(victim)
+        await until(lambda: len(notes(log)) == 2)
+        assert time.monotonic() - killed <= 15
+        go.touch()
+        assert await handle.result(timeout=20) == [2, 2]
+        assert [event.attempt for event in await handle.history() if isinstance(event, Attempted)] == [2]
