@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyworkflow.errors import ConfigError
 from pyworkflow.ports import Mode, RuntimeOffer, Storage, hookimpl
 
-
 if TYPE_CHECKING:
     from pyworkflow.app import App
     from pyworkflow.ports import Runtime
@@ -59,8 +58,7 @@ def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:
 @hookimpl
 def pyworkflow_settings() -> Mapping[str, type]:
     """Offer the settings ``aws_…`` and ``deploy_…``."""
-    from pyworkflow_aws.deploy.settings import DeploySettings
-    from pyworkflow_aws.settings import AwsSettings
+    from pyworkflow_aws.settings import AwsSettings, DeploySettings
 
     return {"aws": AwsSettings, "deploy": DeploySettings}
 

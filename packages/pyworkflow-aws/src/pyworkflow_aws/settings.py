@@ -1,4 +1,4 @@
-"""The settings of this package, ``aws_…``."""
+"""The settings of this package, ``aws_…`` and ``deploy_…``."""
 
 from __future__ import annotations
 
@@ -43,3 +43,18 @@ class AwsSettings:
             )
             raise ConfigError(msg)
         return self.function
+
+
+@frozen
+class DeploySettings:
+    """Settings whose names begin with ``deploy_``.
+
+    Attributes:
+        exclude: Patterns of files that are not shipped, besides the usual ones.
+        include: Patterns of files that are shipped although one of these fits.
+        services: AWS services that the code uses without naming them in a text.
+    """
+
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()

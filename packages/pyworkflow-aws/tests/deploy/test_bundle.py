@@ -102,17 +102,31 @@ def test_the_zip_of_the_example_has_at_most_6_mb(example):
     assert len(example.data) <= 6 << 20
 
 
-def test_the_handlers_imports_are_quick_and_need_nothing_but_the_zip(unpacked):
-    """In processor time, as a machine that tests does other things besides."""
-    handlers = {kind.handler.rpartition(".")[0] for kind in KINDS.values()}
-    modules = ["boto3", "pyworkflow.engine", "shop", *filter(importlib.util.find_spec, sorted(handlers))]
+IMPORTED = {
+    "durable-lambda": ["pyworkflow_aws.handler", "pyworkflow_aws.durable.client", "pyworkflow_aws.durable.function"],
+    "lambda": ["pyworkflow_aws.handler", "pyworkflow_aws.transient_lambda"],
+}
+
+
+@pytest.mark.parametrize("runtime", KINDS)
+def test_the_handlers_imports_are_quick_and_need_nothing_but_the_zip(unpacked, runtime):
+    """In processor time, and the best of some, as a machine that tests does other things besides."""
     code = (
-        f"import sys, time, os; os.environ['PYWORKFLOW_MODULE'] = 'shop'; sys.path.insert(0, {str(unpacked)!r})\n"
-        f"began = time.process_time(); import {', '.join(modules)}; print(time.process_time() - began)"
+        f"import sys, time; sys.path.insert(0, {str(unpacked)!r}); began = time.process_time()\n"
+        f"import shop, {', '.join(IMPORTED[runtime])}\n"
+        "print(time.process_time() - began)"
     )
     command = [sys.executable, "-I", "-S", "-B", "-c", code]
-    took = [float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(4)]
-    assert min(took) <= 0.35
+
+    def took():
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert any(took() <= 0.35 for _ in range(10))
+
+
+def test_tools_for_developers_are_left_out(example):
+    tools = ("pyworkflow/cli/", "pyworkflow/testing/", "pyworkflow_aws/deploy/", "pyworkflow_aws/testing/")
+    assert not any(name.startswith(tools) for name in names(example))
 
 
 def test_the_byte_code_is_never_held_against_its_source_and_speaks_of_the_place_on_lambda(example):

@@ -13,8 +13,7 @@ from pyworkflow.cli.output import Exit, flat, say
 from pyworkflow.cli.session import Session
 from pyworkflow.durations import seconds
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.settings import DeploySettings
-from pyworkflow_aws.settings import AwsSettings
+from pyworkflow_aws.settings import AwsSettings, DeploySettings
 
 _RUNTIME = "durable-lambda"
 

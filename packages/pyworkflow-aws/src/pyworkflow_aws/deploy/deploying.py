@@ -24,11 +24,10 @@ from pyworkflow_aws.deploy.ours import PACKAGES
 from pyworkflow_aws.deploy.plan import check, plan
 from pyworkflow_aws.deploy.platforms import Platform
 from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy, statements_of
-from pyworkflow_aws.deploy.settings import DeploySettings
 from pyworkflow_aws.deploy.source import Source, find_source
 from pyworkflow_aws.deploy.target import ALIAS, KINDS, Target, kind_of, settle_python
 from pyworkflow_aws.deploy.template import ANYWHERE, template
-from pyworkflow_aws.settings import AwsSettings
+from pyworkflow_aws.settings import AwsSettings, DeploySettings
 
 
 @frozen(kw_only=True)

@@ -23,6 +23,9 @@ PACKAGES = {
 }
 """Our distributions, and the package that each of them installs."""
 
+_TOOLS = {"pyworkflow": {"check", "cli", "testing"}, "pyworkflow_aws": {"deploy", "testing"}}
+"""Parts of our packages that only people at a terminal and tests use."""
+
 ALWAYS = frozenset({"pyworkflow-core", "pyworkflow-aws"})
 """Those that every function needs."""
 
@@ -30,7 +33,8 @@ ALWAYS = frozenset({"pyworkflow-core", "pyworkflow-aws"})
 def wheels(names: Iterable[str], folder: Path) -> list[Path]:
     """Write a wheel of each of our distributions *names* into *folder* and return their paths.
 
-    An editable installation will do: the files are taken from where they are imported.
+    An editable installation will do: the files are taken from where they are imported. The tools for developers are
+    left out.
 
     Raises:
         ConfigError: One of them is not installed.
@@ -50,7 +54,7 @@ def _wheel(name: str, package: str, folder: Path) -> Path:
         f"{package}/{path.relative_to(at).as_posix()}": path
         for at in _places(package)
         for path in sorted(at.rglob("*"))
-        if path.is_file() and path.suffix not in {".pyc", ".pyo"}
+        if path.is_file() and path.suffix != ".pyc" and path.relative_to(at).parts[0] not in _TOOLS.get(package, ())
     }
     for file in ("METADATA", "entry_points.txt"):
         text = distribution.read_text(file)
