@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyworkflow.errors import ConfigError
 from pyworkflow.ports import Mode, RuntimeOffer, Storage, hookimpl
 
-
 if TYPE_CHECKING:
     from pyworkflow.app import App
     from pyworkflow.ports import Runtime

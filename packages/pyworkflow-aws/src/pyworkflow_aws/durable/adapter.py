@@ -9,6 +9,7 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -123,8 +124,8 @@ class Adapter:
         left = before - {operation_id(key) for key in self.replay.tree.keys}
         if left:
             raise NonDeterminism(
-                f"{len(left)} operations are recorded that the workflow does not ask for any more. Was its code changed "
-                "while the run was under way?"
+                f"{len(left)} operations are recorded that the workflow does not ask for any more. Was its code "
+                "changed while the run was under way?"
             )
 
     def _close(self) -> None:
@@ -236,7 +237,9 @@ class Adapter:
                 args, kwargs = step.signature.decode_call(command.args, command.kwargs)
                 task = asyncio.current_task()
                 try:
-                    return step.signature.encode_result(await attempt(step, args, kwargs, context, self._step_threads()))
+                    return step.signature.encode_result(
+                        await attempt(step, args, kwargs, context, self._step_threads())
+                    )
                 except asyncio.CancelledError as cancelled:
                     if task is not None and task.cancelling():
                         raise
@@ -245,7 +248,7 @@ class Adapter:
             try:
                 value = work.run(carry)
                 if work.stopped:
-                    raise Abandoned
+                    raise Abandoned  # noqa: TRY301 -- as if it had been interrupted
                 return self.payloads.write(value, _now(), name)
             except asyncio.CancelledError:
                 raise Abandoned from None
@@ -348,10 +351,8 @@ class Adapter:
         return new
 
     def _quietly(self, ask: Callable[..., None], key: str, *args: Any) -> None:
-        try:
+        with suppress(Suspended):
             self._ask(ask, key, *args)
-        except Suspended:
-            pass
 
 
 _step_threads: ThreadPoolExecutor | None = None

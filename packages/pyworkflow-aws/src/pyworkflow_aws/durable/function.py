@@ -90,7 +90,9 @@ def _run(app: App, settings: AwsSettings, clients: Clients, event: Any, journal:
 
 def _ended(how: str, error: Exception) -> Failure:
     """Return the error by which AWS, and then `Execution`, learns that a run ended without having failed."""
-    return Failure.of(f"pyworkflow.run:{how}", str(error)[:MESSAGE_LIMIT], error_data(record_of(error), datetime.now(UTC)))
+    return Failure.of(
+        f"pyworkflow.run:{how}", str(error)[:MESSAGE_LIMIT], error_data(record_of(error), datetime.now(UTC))
+    )
 
 
 def _told(outcome: Outcome, payloads: Payloads, run_id: str, go_on: Callable[[RunContinued], None]) -> Any:
@@ -109,5 +111,3 @@ def _told(outcome: Outcome, payloads: Payloads, run_id: str, go_on: Callable[[Ru
         case RunContinued(run_id=next_id, args=args, kwargs=kwargs):
             go_on(outcome)
             return {"at": milliseconds(now), "continued": next_id, "args": args, "kwargs": kwargs}
-
-

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, frozen
 
 from pyworkflow.errors import ConfigError, NonDeterminism, RunBlocked, RunTerminated, Unstorable
 from pyworkflow.failures import record_of
@@ -54,7 +54,7 @@ _KINDS = {"Step": "STEP", "Wait": "WAIT", "Callback": "CALLBACK"}
 class Waiting:
     """An open hook, the callback that answers it, and what waits for it, if the workflow's code is known.
 
-    There is no callback yet while the run is about to make it: at first, and between two payloads of one that takes many.
+    There is no callback while the run is about to make it: at first, and between two payloads of one that takes many.
     """
 
     hook: Hook
@@ -87,8 +87,8 @@ class Past:
         opened, name = waiting.opened, waiting.hook.name
         if opened is None:
             msg = (
-                f"what the payload of hook {name!r} has to look like is said by its workflow, which is not known in this "
-                "process; import the module that declares it"
+                f"what the payload of hook {name!r} has to be is said by its workflow, which this process does not know; "
+                "import the module that declares it"
             )
             raise ConfigError(msg)
         inbox = opened.pending.listener
@@ -291,7 +291,7 @@ def _with_retries(events: list[Event], raw: Sequence[dict[str, Any]]) -> list[Ev
     return told + [attempt for left in attempts.values() for attempt in left]
 
 
-def _end(execution: Execution, payloads: Payloads) -> Event | None:
+def _end(execution: Execution, payloads: Payloads) -> Event | None:  # noqa: PLR0911 -- one for each status
     at = execution.ended_at or execution.started_at
     match execution.status:
         case Status.COMPLETED:

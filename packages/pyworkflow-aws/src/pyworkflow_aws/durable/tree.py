@@ -28,7 +28,7 @@ from pyworkflow.model import (
 from pyworkflow.operations import Pending
 
 Path = tuple[int, ...]
-"""An operation's number, after those of the children it is in: (3, 1) is operation 1 of the child that operation 3 is."""
+"""An operation's number, after those of the children it is in: (3, 1) is operation 1 of the child 3."""
 
 Find = Callable[[str], Workflow[..., Any]]
 """Returns a workflow by its name."""
