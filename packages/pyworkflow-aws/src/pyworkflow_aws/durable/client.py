@@ -121,13 +121,21 @@ class DurableLambda(DurableRuntime):
         """Return a run and its events; of a workflow that is not known in this process, without arguments of steps."""
         execution = await self._execution(run_id)
         past = await self._past(execution)
-        return evolve(execution.as_run(run_id), length=len(past.events)), list(past.events)
+        run = execution.as_run(run_id)
+        return evolve(run, length=len(past.events), attributes={**run.attributes, **past.said}), list(past.events)
 
     async def runs(self, query: RunQuery) -> Page:
-        """Return runs, the newest first; their lengths are not looked up."""
+        """Return runs, the newest first; their lengths are not looked up.
+
+        What a run says of itself is known once it has completed; before that, its history is read if that is asked for.
+        """
         found, cursor = await self._call(executions, self.function, self.qualifier, query)
         details = await asyncio.gather(*(self._details(arn) for arn in found))
         runs = [execution.as_run(execution.run_id) for execution in details]
+        if query.attributes:
+            known = [run.status in {Status.COMPLETED, Status.CONTINUED} for run in runs]
+            runs = [run if ended else await self.run(run.id) for run, ended in zip(runs, known, strict=True)]
+            runs = [run for run in runs if all(run.attributes.get(k) == v for k, v in query.attributes.items())]
         if query.workflow is not None:
             runs = [run for run in runs if run.workflow == query.workflow]
         if query.status is not None:

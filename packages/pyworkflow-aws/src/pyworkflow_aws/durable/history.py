@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, evolve, frozen
 
@@ -15,6 +15,7 @@ from pyworkflow.failures import record_of
 from pyworkflow.model import (
     CallStep,
     Completed,
+    Described,
     ErrorRecord,
     Event,
     Failed,
@@ -70,11 +71,13 @@ class Past:
         events: As a storage would have them.
         hooks: Open hooks, by the digests of their tokens.
         mailbox: The callback by which it is told to stop; None: it does not listen now.
+        said: What it said of itself.
     """
 
     events: Sequence[Event]
     hooks: Mapping[str, Waiting]
     mailbox: str | None
+    said: Mapping[str, Plain]
 
     def encode(self, digest: str, payload: Any, registry: Registry) -> Plain:
         """Return a payload for a hook as it is stored.
@@ -87,7 +90,7 @@ class Past:
         opened, name = waiting.opened, waiting.hook.name
         if opened is None:
             msg = (
-                f"what the payload of hook {name!r} has to be is said by its workflow, which this process does not know; "
+                f"what the payload of hook {name!r} has to be is said by its workflow, unknown in this process; "
                 "import the module that declares it"
             )
             raise ConfigError(msg)
@@ -123,7 +126,11 @@ def past_of(client: Any, execution: Execution, registry: Registry, payloads: Pay
     end = _end(execution, payloads)
     if end is not None and (not events or type(events[-1]) is not type(end)):
         events.append(end)
-    return Past(events, {} if execution.status is not Status.RUNNING else hooks, mailbox)
+    said: dict[str, Plain] = {}
+    for event in events:
+        if isinstance(event, Described):
+            said.update(cast("dict[str, Plain]", event.attributes))
+    return Past(events, {} if execution.status is not Status.RUNNING else hooks, mailbox, said)
 
 
 def _raw(client: Any, arn: str) -> list[dict[str, Any]]:
