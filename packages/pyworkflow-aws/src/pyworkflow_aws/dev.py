@@ -53,7 +53,7 @@ def dev(module: str, name: str | None, port: int, timeout: str, *, skip_time: bo
         functions = functions_of(target, root, timeout=limit, log=log)
         named = {name: functions[0], f"{name}-transient": functions[1]}
         with Endpoint(named, port=port, skip_time=skip_time) as endpoint:
-            say(f"a local AWS Lambda with the workflows of {module} is at {endpoint.url}; logs go to {log}; stop with Ctrl-C")
+            say(f"{module} is on a local AWS Lambda at {endpoint.url}; it logs to {log}; stop with Ctrl-C")
             for line in _exports(endpoint.url, name):
                 click.echo(line)
             _wait()
@@ -63,7 +63,7 @@ def dev(module: str, name: str | None, port: int, timeout: str, *, skip_time: bo
 def functions_of(
     target: str, root: Path, *, timeout: float = 900.0, log: Path | None = None, **environment: str
 ) -> tuple[Sandboxed, Sandboxed]:
-    """Return the durable and the transient function of the workflows of *target*, ``module[:app]``, found from *root*."""
+    """Return the durable and the transient function of *target*, ``module[:app]``, which is imported from *root*."""
     from pyworkflow_aws.testing import Sandboxed
 
     variables = {"PYWORKFLOW_MODULE": target, **environment}

@@ -36,7 +36,7 @@ def app() -> App:
     found = getattr(module, attribute, None) if attribute else default_app()
     if found is None:
         raise ConfigError(f"module {name!r}, which {MODULE} names, has no {attribute!r}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 @cache

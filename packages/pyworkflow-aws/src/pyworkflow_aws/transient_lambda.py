@@ -14,7 +14,15 @@ from attrs import define, field
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from pyworkflow.clock import sleep_until
-from pyworkflow.errors import ConfigError, PayloadTooLarge, RunBlocked, RunExists, RunNotFound, Unsupported, WorkflowError
+from pyworkflow.errors import (
+    ConfigError,
+    PayloadTooLarge,
+    RunBlocked,
+    RunExists,
+    RunNotFound,
+    Unsupported,
+    WorkflowError,
+)
 from pyworkflow.failures import rebuild, record_of
 from pyworkflow.ids import new_run_id
 from pyworkflow.plain import Plain
@@ -114,12 +122,12 @@ class LambdaRuntime(Runtime):
             raise RunNotFound(msg)
         return await asyncio.shield(self._tasks[run_id])
 
-    async def cancel(self, run_id: str, reason: str = "", grace: timedelta | None = None) -> None:
+    async def cancel(self, run_id: str, reason: str = "", grace: timedelta | None = None) -> None:  # noqa: ARG002 -- the port's
         """Refuse: nobody can stop an invocation."""
         msg = f"run {run_id!r} is an invocation of a function, and AWS cannot stop one; use durable-lambda"
         raise Unsupported(msg)
 
-    async def close(self, grace: float = 0.0) -> None:
+    async def close(self, grace: float = 0.0) -> None:  # noqa: ARG002 -- the port's
         """Wait for nothing; runs go on."""
         tasks, self._tasks = self._tasks, {}
         for task in tasks.values():
@@ -151,7 +159,7 @@ class LambdaRuntime(Runtime):
             raise RunBlocked(msg)
         if "error" in data:
             raise rebuild(read_error(data["error"])[0])
-        return data["value"]  # type: ignore[no-any-return]
+        return data["value"]
 
     async def _invoke(self, payload: bytes, kind: str = "Event") -> dict[str, Any]:
         function = self._function or self.settings.named_function()
@@ -169,7 +177,7 @@ def _invoke(client: Any, function: str, qualifier: str, kind: str, payload: byte
         raise RunBlocked(msg) from error
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundException":
-            msg = f"there is no function {function!r} with alias or version {qualifier!r}; `pyworkflow deploy` makes it"
+            msg = f"there is no function {function!r} with alias or version {qualifier!r}; deploy it"
             raise ConfigError(msg) from None
         raise
     return answer
@@ -211,7 +219,7 @@ class Limited(Transient):
 
 def run_in_function(app: App, event: Any, context: Any) -> Any:
     """Run the workflow that *event* names; return its result, or its error as a record."""
-    ends = time.monotonic() + context.get_remaining_time_in_millis() / 1000
+    ends: float = time.monotonic() + context.get_remaining_time_in_millis() / 1000
 
     def seconds_left() -> float:
         return ends - time.monotonic()

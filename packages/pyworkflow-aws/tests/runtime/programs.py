@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from pathlib import Path
 from typing import Any
 
 import pyworkflow
 from pyworkflow import hook, sleep, step, workflow
+from pyworkflow.testing.workflows import note, notes
 
 
 class Crash(BaseException):
@@ -100,27 +100,26 @@ async def run(todo: list[Any], scale: float) -> Any:
 
 @step(name="fuzz.tell")
 async def tell(log: str, text: str) -> None:
-    with Path(log).open("a") as file:
-        file.write(f"{text}\n")
+    note(log, text)
 
 
 @step(name="fuzz.die", at_most_once=True, retries=3)
 async def die_once(log: str) -> str:
-    await tell.function(log, "dies")
+    note(log, "dies")
     os._exit(17)
 
 
 @step(name="fuzz.survive")
 async def survive(log: str) -> str:
-    await tell.function(log, "tries")
-    if Path(log).read_text().count("tries") == 1:
+    note(log, "tries")
+    if notes(log).count("tries") == 1:
         os._exit(17)
     return "survived"
 
 
 @step(name="fuzz.slow", retries=0)
 async def slow(log: str, seconds: float) -> str:
-    await tell.function(log, "slow")
+    note(log, "slow")
     await asyncio.sleep(seconds)
     return "done"
 

@@ -13,12 +13,12 @@ import pytest
 import pyworkflow
 from pyworkflow import App, FatalError, sleep, step, workflow
 from pyworkflow.errors import PayloadTooLarge, StepInterrupted
+from pyworkflow.failures import record_of
+from pyworkflow.model import CallStep
 from pyworkflow.testing import workflows as kit
 from pyworkflow_aws.durable import ids, sdk
 from pyworkflow_aws.durable.payloads import ERROR_LIMIT, Payloads, error_data, read_error
 from pyworkflow_aws.durable.record import Recorded, printable, wanted
-from pyworkflow.failures import record_of
-from pyworkflow.model import CallStep
 
 
 def names(result) -> list[str]:

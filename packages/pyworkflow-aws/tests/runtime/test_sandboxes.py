@@ -21,7 +21,6 @@ from pyworkflow_aws.testing import Endpoint
 from pyworkflow_aws.transient_lambda import OutOfTime
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture
@@ -49,13 +48,12 @@ def local(tmp_path_factory):
 @pytest.fixture
 def app(local, monkeypatch):
     def make(function, runtime="durable-lambda"):
-        return App(
-            default_runtime=runtime, aws_endpoint_url=local.url, aws_region="us-east-1", aws_function=function
-        )
+        return App(default_runtime=runtime, aws_endpoint_url=local.url, aws_region="us-east-1", aws_function=function)
 
     return make
 
 
+@pytest.mark.asyncio
 async def test_a_run_goes_on_in_a_new_sandbox_when_the_one_it_slept_in_is_gone(local, app, programs, log):
     async with app("durable") as client:
         handle = await client.start(programs.sleeps, (log, 2))
@@ -67,12 +65,14 @@ async def test_a_run_goes_on_in_a_new_sandbox_when_the_one_it_slept_in_is_gone(l
     assert local.functions["durable"].cold_starts >= 2
 
 
+@pytest.mark.asyncio
 async def test_a_step_is_tried_again_after_its_sandbox_was_killed(local, app, programs, log):
     async with app("durable") as client:
         assert await client.call(programs.lost, (log,), {"twice": True}) == "before, survived"
     assert notes(log) == ["tries", "tries"]
 
 
+@pytest.mark.asyncio
 async def test_a_step_at_most_once_is_not_tried_again(local, app, programs, log):
     async with app("durable") as client:
         with pytest.raises(Exception, match="declared at_most_once"):
@@ -80,6 +80,7 @@ async def test_a_step_at_most_once_is_not_tried_again(local, app, programs, log)
     assert notes(log) == ["dies"]
 
 
+@pytest.mark.asyncio
 async def test_a_hook_is_a_callback(local, app, programs, log):
     async with app("durable") as client:
         handle = await client.start(programs.asks, (log,))
@@ -92,6 +93,7 @@ async def test_a_hook_is_a_callback(local, app, programs, log):
     assert not any(isinstance(event, Attempted) for event in history)
 
 
+@pytest.mark.asyncio
 async def test_a_history_can_be_told_by_those_who_do_not_have_the_code(local, app, programs, log):
     from pyworkflow.registry import Registry
 
@@ -109,12 +111,14 @@ async def test_a_history_can_be_told_by_those_who_do_not_have_the_code(local, ap
     assert sum(isinstance(e, Completed) for e in told) >= sum(isinstance(e, Completed) for e in known)
 
 
+@pytest.mark.asyncio
 async def test_an_invocation_that_takes_too_long_is_ended_and_told(local, app, programs, log):
     async with app("brief", "lambda") as client:
         with pytest.raises(OutOfTime, match="time is up"):
             await client.call(programs.slowly, (log, 30.0))
 
 
+@pytest.mark.asyncio
 async def test_a_sleep_longer_than_the_function_has_is_refused_before_it_begins(local, app, programs, log):
     async with app("transient", "lambda") as client:
         with pytest.raises(OutOfTime, match="3600 s, and the function has"):
@@ -122,6 +126,7 @@ async def test_a_sleep_longer_than_the_function_has_is_refused_before_it_begins(
     assert notes(log) == ["before"]
 
 
+@pytest.mark.asyncio
 async def test_a_transient_run_fails_with_its_sandbox_and_is_not_repeated(local, app, programs, log):
     async with app("transient", "lambda") as client:
         with pytest.raises(RunBlocked, match=r"Runtime\.ExitError"):
@@ -129,6 +134,7 @@ async def test_a_transient_run_fails_with_its_sandbox_and_is_not_repeated(local,
     assert notes(log) == ["tries"]
 
 
+@pytest.mark.asyncio
 async def test_a_run_started_by_an_event_has_no_result(local, app, programs, log):
     async with app("transient", "lambda?invocation=event") as client:
         handle = await client.start(programs.sleeps, (log, 0.01))
@@ -137,7 +143,7 @@ async def test_a_run_started_by_an_event_has_no_result(local, app, programs, log
         await until(lambda: notes(log) == ["before", "after"])
 
 
-async def test_pyworkflow_dev_says_how_to_use_it_and_runs_workflows(tmp_path):
+def test_pyworkflow_dev_says_how_to_use_it_and_runs_workflows(tmp_path):
     flows = tmp_path / "flows.py"
     flows.write_text(
         "from pyworkflow import step, workflow\n"

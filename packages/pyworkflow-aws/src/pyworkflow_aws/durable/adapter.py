@@ -9,6 +9,7 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ class Adapter:
     _left: set[str] = field(factory=set, init=False)  # recorded before, and not asked for yet
     _seen: int = field(default=0, init=False)
     _pool: ThreadPoolExecutor | None = field(default=None, init=False)
-    _signals: queue.SimpleQueue[BaseException | None] = field(factory=queue.SimpleQueue, init=False)
+    _signals: queue.SimpleQueue[tuple[Work, BaseException | None]] = field(factory=queue.SimpleQueue, init=False)
     _running: int = field(default=0, init=False)
     _look: float = field(default=_FIRST_LOOK, init=False)
     _next_look: float | None = field(default=None, init=False)
@@ -123,8 +124,8 @@ class Adapter:
         left = before - {operation_id(key) for key in self.replay.tree.keys}
         if left:
             raise NonDeterminism(
-                f"{len(left)} operations are recorded that the workflow does not ask for any more. Was its code changed "
-                "while the run was under way?"
+                f"{len(left)} operations are recorded that the workflow does not ask for any more. Was its code "
+                "changed while the run was under way?"
             )
 
     def _close(self) -> None:
@@ -146,9 +147,11 @@ class Adapter:
             found.work = Work(running=True)
         if len(todo) == 1 and not self._runs_here(todo[0]):
             self._carry(todo[0])
+            todo[0].work.running = False
             return
-        for opened in [self._threads().submit(self._carry, found) for found in hooks]:
+        for found, opened in [(found, self._threads().submit(self._carry, found)) for found in hooks]:
             opened.result()  # a step may tell somebody the token, who may answer at once
+            found.work.running = False
         for found in steps:
             self._running += 1
             self._threads().submit(self._work, found)
@@ -187,7 +190,7 @@ class Adapter:
             self._carry(found)
         except BaseException as caught:  # noqa: BLE001 -- it belongs to the invocation's own thread
             error = caught
-        self._signals.put(error)
+        self._signals.put((found.work, error))
 
     def _carry(self, found: Open) -> None:
         """Ask the service for an operation, or carry it out; returns once it has ended, or only time can help."""
@@ -207,12 +210,8 @@ class Adapter:
                 case StartTimer():
                     pause = self._pause(found)
                     self._ask(journal.step, key, want.name, lambda _: self._nap(work, pause))
-        except Suspended:
+        except (Suspended, Abandoned):
             pass
-        except Abandoned:
-            pass
-        finally:
-            work.running = False
 
     def _ask(self, ask: Callable[..., None], key: str, *args: Any, **options: Any) -> None:
         try:
@@ -238,7 +237,9 @@ class Adapter:
                 args, kwargs = step.signature.decode_call(command.args, command.kwargs)
                 task = asyncio.current_task()
                 try:
-                    return step.signature.encode_result(await attempt(step, args, kwargs, context, self._step_threads()))
+                    return step.signature.encode_result(
+                        await attempt(step, args, kwargs, context, self._step_threads())
+                    )
                 except asyncio.CancelledError as cancelled:
                     if task is not None and task.cancelling():
                         raise
@@ -247,7 +248,7 @@ class Adapter:
             try:
                 value = work.run(carry)
                 if work.stopped:
-                    raise Abandoned
+                    raise Abandoned  # noqa: TRY301 -- as if it had been interrupted
                 return self.payloads.write(value, _now(), name)
             except asyncio.CancelledError:
                 raise Abandoned from None
@@ -304,7 +305,7 @@ class Adapter:
         if self._next_look is None:
             self._next_look = now + self._look
         try:
-            error = self._signals.get(timeout=max(0.0, min(self._next_look - now, self._until_wake())))
+            work, error = self._signals.get(timeout=max(0.0, min(self._next_look - now, self._until_wake())))
         except queue.Empty:
             if time.monotonic() >= self._next_look:
                 self._next_look, self._look = None, min(2 * self._look, _LAST_LOOK)
@@ -313,10 +314,11 @@ class Adapter:
             return
         while True:
             self._running -= 1
+            work.running = False  # here, where it is looked at: else the run could suspend before it sees an error
             if error is not None:
                 raise error
             try:
-                error = self._signals.get_nowait()
+                work, error = self._signals.get_nowait()
             except queue.Empty:
                 break
         if not self._running:
@@ -349,10 +351,8 @@ class Adapter:
         return new
 
     def _quietly(self, ask: Callable[..., None], key: str, *args: Any) -> None:
-        try:
+        with suppress(Suspended):
             self._ask(ask, key, *args)
-        except Suspended:
-            pass
 
 
 _step_threads: ThreadPoolExecutor | None = None

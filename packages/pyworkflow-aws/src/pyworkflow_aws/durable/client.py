@@ -8,6 +8,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from attrs import evolve
 from botocore.exceptions import ClientError
 
 from pyworkflow.context import token_digest
@@ -121,20 +122,27 @@ class DurableLambda(DurableRuntime):
         execution = await self._execution(run_id)
         past = await self._past(execution)
         run = execution.as_run(run_id)
-        return Run(run.id, run.workflow, run.created_at, run.status, len(past.events), run.ended_at, run.idempotency_key), list(past.events)  # fmt: skip
+        return evolve(run, length=len(past.events), attributes={**run.attributes, **past.said}), list(past.events)
 
     async def runs(self, query: RunQuery) -> Page:
-        """Return runs, the newest first; their lengths are not looked up."""
+        """Return runs, the newest first; their lengths are not looked up.
+
+        What a run says of itself is known once it has completed; before that, its history is read if that is asked for.
+        """
         found, cursor = await self._call(executions, self.function, self.qualifier, query)
         details = await asyncio.gather(*(self._details(arn) for arn in found))
         runs = [execution.as_run(execution.run_id) for execution in details]
+        if query.attributes:
+            known = [run.status in {Status.COMPLETED, Status.CONTINUED} for run in runs]
+            runs = [run if ended else await self.run(run.id) for run, ended in zip(runs, known, strict=True)]
+            runs = [run for run in runs if all(run.attributes.get(k) == v for k, v in query.attributes.items())]
         if query.workflow is not None:
             runs = [run for run in runs if run.workflow == query.workflow]
         if query.status is not None:
             runs = [run for run in runs if run.status is query.status]
         return Page(runs, cursor)
 
-    async def purge(self, before: datetime, statuses: Collection[Status]) -> NoReturn:
+    async def purge(self, before: datetime, statuses: Collection[Status]) -> NoReturn:  # noqa: ARG002 -- the port's
         """Refuse: AWS does it by itself."""
         raise Unsupported(_RETENTION)
 
@@ -150,7 +158,7 @@ class DurableLambda(DurableRuntime):
         message = {"reason": reason, "deadline": None if grace is None else milliseconds(now + grace)}
         payload = dumps_plain(cast("Plain", {"at": milliseconds(now), "value": message}))
         if not self.settings.cancellable:
-            msg = "the runs do not listen for being cancelled (aws_cancellable=False); terminate ends them without clean-up"
+            msg = "runs do not listen for being cancelled (aws_cancellable=False); terminate ends them without clean-up"
             raise Unsupported(msg)
         while True:
             execution = await self._newest(run_id)
@@ -181,8 +189,8 @@ class DurableLambda(DurableRuntime):
             msg = f"run {run_id!r} is {run.status.value}; only a blocked or a failed run can be retried"
             raise RunEnded(msg)
         msg = (
-            f"run {run_id!r} is {run.status.value}, and AWS cannot let an execution that has ended go on: start a new run, "
-            "with the steps' idempotency keys in your hands if it must not do again what was done"
+            f"run {run_id!r} is {run.status.value}, and AWS lets no ended execution go on: start a new run, and "
+            "have steps find by themselves what must not be done twice"
         )
         raise Unsupported(msg)
 
@@ -235,7 +243,7 @@ class DurableLambda(DurableRuntime):
             found += [waited.hook for waited in past.hooks.values()]
         return sorted(found, key=lambda hook: (hook.run_id, hook.op))
 
-    async def close(self, grace: float = 0.0) -> None:
+    async def close(self, grace: float = 0.0) -> None:  # noqa: ARG002 -- the port's
         """Let go of connections; runs go on."""
         self.clients.close()
 
@@ -301,5 +309,3 @@ def _outcome(execution: Execution, payloads: Payloads) -> Plain:
             raise RunBlocked(f"run {run_id!r} is blocked: {execution.message}")
         case _:
             raise rebuild(execution.error)
-
-

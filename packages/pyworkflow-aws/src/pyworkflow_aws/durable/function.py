@@ -85,21 +85,25 @@ def _run(app: App, settings: AwsSettings, clients: Clients, event: Any, journal:
         raise _ended("Blocked", error) from error
     except RunTerminated as error:
         raise _ended("Terminated", error) from error
-    return _told(outcome, payloads, run_id, go_on)
+    told = _told(outcome, payloads, run_id, go_on)
+    said = adapter.replay.tree.root.said
+    return told | {"attributes": said} if said else told
 
 
 def _ended(how: str, error: Exception) -> Failure:
     """Return the error by which AWS, and then `Execution`, learns that a run ended without having failed."""
-    return Failure.of(f"pyworkflow.run:{how}", str(error)[:MESSAGE_LIMIT], error_data(record_of(error), datetime.now(UTC)))
+    return Failure.of(
+        f"pyworkflow.run:{how}", str(error)[:MESSAGE_LIMIT], error_data(record_of(error), datetime.now(UTC))
+    )
 
 
-def _told(outcome: Outcome, payloads: Payloads, run_id: str, go_on: Callable[[RunContinued], None]) -> Any:
+def _told(outcome: Outcome, payloads: Payloads, run_id: str, go_on: Callable[[RunContinued], None]) -> dict[str, Any]:
     """Return what the execution's result is, or raise what its error is."""
     now = datetime.now(UTC)
     match outcome:
         case RunCompleted(value=value):
             try:
-                return json.loads(payloads.write(value, now, f"the result of run {run_id}", MAX_RESULT))
+                return dict(json.loads(payloads.write(value, now, f"the result of run {run_id}", MAX_RESULT)))
             except PayloadTooLarge as error:
                 raise failure_of(error) from error
         case RunFailed(error=record):
@@ -109,5 +113,3 @@ def _told(outcome: Outcome, payloads: Payloads, run_id: str, go_on: Callable[[Ru
         case RunContinued(run_id=next_id, args=args, kwargs=kwargs):
             go_on(outcome)
             return {"at": milliseconds(now), "continued": next_id, "args": args, "kwargs": kwargs}
-
-

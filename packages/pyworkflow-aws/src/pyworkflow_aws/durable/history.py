@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, frozen
 
 from pyworkflow.errors import ConfigError, NonDeterminism, RunBlocked, RunTerminated, Unstorable
 from pyworkflow.failures import record_of
 from pyworkflow.model import (
     CallStep,
     Completed,
+    Described,
     ErrorRecord,
     Event,
     Failed,
@@ -54,7 +55,7 @@ _KINDS = {"Step": "STEP", "Wait": "WAIT", "Callback": "CALLBACK"}
 class Waiting:
     """An open hook, the callback that answers it, and what waits for it, if the workflow's code is known.
 
-    There is no callback yet while the run is about to make it: at first, and between two payloads of one that takes many.
+    There is no callback while the run is about to make it: at first, and between two payloads of one that takes many.
     """
 
     hook: Hook
@@ -70,11 +71,13 @@ class Past:
         events: As a storage would have them.
         hooks: Open hooks, by the digests of their tokens.
         mailbox: The callback by which it is told to stop; None: it does not listen now.
+        said: What it said of itself.
     """
 
     events: Sequence[Event]
     hooks: Mapping[str, Waiting]
     mailbox: str | None
+    said: Mapping[str, Plain]
 
     def encode(self, digest: str, payload: Any, registry: Registry) -> Plain:
         """Return a payload for a hook as it is stored.
@@ -87,8 +90,8 @@ class Past:
         opened, name = waiting.opened, waiting.hook.name
         if opened is None:
             msg = (
-                f"what the payload of hook {name!r} has to look like is said by its workflow, which is not known in this "
-                "process; import the module that declares it"
+                f"what the payload of hook {name!r} has to be is said by its workflow, unknown in this process; "
+                "import the module that declares it"
             )
             raise ConfigError(msg)
         inbox = opened.pending.listener
@@ -123,7 +126,11 @@ def past_of(client: Any, execution: Execution, registry: Registry, payloads: Pay
     end = _end(execution, payloads)
     if end is not None and (not events or type(events[-1]) is not type(end)):
         events.append(end)
-    return Past(events, {} if execution.status is not Status.RUNNING else hooks, mailbox)
+    said: dict[str, Plain] = {}
+    for event in events:
+        if isinstance(event, Described):
+            said.update(cast("dict[str, Plain]", event.attributes))
+    return Past(events, {} if execution.status is not Status.RUNNING else hooks, mailbox, said)
 
 
 def _raw(client: Any, arn: str) -> list[dict[str, Any]]:
@@ -291,7 +298,7 @@ def _with_retries(events: list[Event], raw: Sequence[dict[str, Any]]) -> list[Ev
     return told + [attempt for left in attempts.values() for attempt in left]
 
 
-def _end(execution: Execution, payloads: Payloads) -> Event | None:
+def _end(execution: Execution, payloads: Payloads) -> Event | None:  # noqa: PLR0911 -- one for each status
     at = execution.ended_at or execution.started_at
     match execution.status:
         case Status.COMPLETED:

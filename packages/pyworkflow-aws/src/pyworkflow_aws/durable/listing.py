@@ -116,6 +116,7 @@ class Execution:
             ended_at=self.ended_at,
             idempotency_key=self.input.get("key"),
             parent=self.input.get("previous"),
+            attributes=self.result.get("attributes", {}),
         )
 
 

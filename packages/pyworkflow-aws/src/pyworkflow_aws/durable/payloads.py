@@ -18,7 +18,7 @@ LIMIT = 256 * 1024 - 1024
 """How many bytes the service keeps of one operation, with some room for what goes around them."""
 
 ERROR_LIMIT = 18 * 1024
-"""How many bytes of JSON the record of an error may be; its message goes beside it, and the service takes 32 KB in all."""
+"""How many bytes of JSON the record of an error may be; the service takes 32 KB with the message beside it."""
 
 MESSAGE_LIMIT = 1000
 """How many characters of an error's message go beside its record."""
@@ -65,8 +65,8 @@ class Payloads:
             return text
         if self.bucket is None or self.client is None:
             raise PayloadTooLarge(
-                f"{name} is {len(text):,} bytes as JSON, and AWS keeps {limit:,}: keep large data elsewhere and pass on "
-                "where it is, or name an S3 bucket by the setting aws_bucket (PYWORKFLOW_AWS_BUCKET) of the function "
+                f"{name} is {len(text):,} bytes as JSON, and AWS keeps {limit:,}: keep large data elsewhere, pass on "
+                "where, or name an S3 bucket by the setting aws_bucket (PYWORKFLOW_AWS_BUCKET) of the function "
                 "and of those who read results"
             )
         body = dumps_plain(value).encode()
@@ -92,7 +92,14 @@ class Payloads:
 
 def error_data(record: ErrorRecord, at: datetime) -> str:
     """Return a record as the service keeps it with an error: what does not fit is left out, the longest texts first."""
-    for smaller in (_whole, _without_inner_tracebacks, _without_traceback, _without_inner, _without_state, _message_only):
+    for smaller in (
+        _whole,
+        _without_inner_tracebacks,
+        _without_traceback,
+        _without_inner,
+        _without_state,
+        _message_only,
+    ):
         record = smaller(record)
         text = dumps([Failed(at, 0, record)])
         if len(dumps_plain(text)) <= ERROR_LIMIT:
@@ -143,5 +150,3 @@ def _without_state(record: ErrorRecord) -> ErrorRecord:
 
 def _message_only(record: ErrorRecord) -> ErrorRecord:
     return evolve(record, message=record.message[:MESSAGE_LIMIT], args=cast("Plain", [record.message[:MESSAGE_LIMIT]]))
-
-

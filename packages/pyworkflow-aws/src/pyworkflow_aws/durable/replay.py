@@ -1,8 +1,8 @@
 """What comes next, from what is recorded: which answers there are, and in which order a run sees them.  No I/O.
 
-Where all operations that are open have ended, as in a sequence of steps, nothing has to be decided: the run sees them in
-the order of the times that are recorded with them. Where only some have, which ones the run sees now, and in which order,
-is an operation of its own, recorded before the run sees any of it: on replay others will have ended too.
+Where all operations that are open have ended, as in a sequence of steps, nothing has to be decided: the run sees them
+in the order of the times that are recorded with them. Where only some have, which ones the run sees now, and in which
+order, is an operation of its own, recorded before the run sees any of it: on replay others will have ended too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pyworkflow.failures import record_of
 from pyworkflow.model import (
     CallStep,
     Completed,
-    Event,
     Failed,
     Fired,
     OpenHook,
@@ -45,7 +44,7 @@ _INTERRUPTED = "StepInterruptedError"
 
 @frozen
 class Turn:
-    """The answers that a run sees next, in order, by the keys of their operations; *fresh*: that is not recorded yet."""
+    """The answers that a run sees next, in order, by the keys of operations; *fresh*: that is not recorded yet."""
 
     keys: Sequence[str]
     fresh: bool = False
@@ -135,7 +134,7 @@ class Replay:
         return record if record is not None and record.ended else None
 
     def _time(self, found: Open, record: Recorded) -> datetime:
-        """Return when the operation was answered, by what is recorded with the answer: that is the same on every replay."""
+        """Return when the operation was answered, by what is recorded with the answer, the same on every replay."""
         command = found.pending.command
         if isinstance(command, StartTimer) or record.timed_out:
             return command.fires_at(found.asked) or self.tree.now  # type: ignore[union-attr]

@@ -77,7 +77,7 @@ class Mismatch(Exception):
 
 
 class Failure(DurableOperationError):
-    """What leaves the body of a step, or the handler, so that an error is recorded: its type for people, its data for us.
+    """What leaves a step's body, or the handler, so that an error is recorded: its type for people, its data for us.
 
     An instance is of a subclass with the original's module and name, as the SDK records those of the class.
     """
@@ -154,12 +154,11 @@ class Journal:
         return None if asked is None else asked() / 1000
 
     def recorded(self) -> dict[str, bool]:
-        """Return the ids of the run's operations by now, but for those that no workflow asks for; and which have ended."""
+        """Return the ids of operations by now, without those that no workflow asks for; and which have ended."""
         return {
             id_: operation.status in _ENDED
             for id_, operation in self.context.state.operations.items()
-            if operation.operation_type is not OperationType.EXECUTION
-            and not (operation.name or "").startswith(_OURS)
+            if operation.operation_type is not OperationType.EXECUTION and not (operation.name or "").startswith(_OURS)
         }
 
     def read(self, key: str) -> Recorded | None:
@@ -204,7 +203,7 @@ class Journal:
                 return RetryDecision.no_retry()
             return RetryDecision.retry(Duration(min(MAX_WAIT, max(1, -int(-pause // 1)))))
 
-        config: StepConfig[str] = StepConfig(
+        config = StepConfig(
             retry_strategy=strategy,
             serdes=_AS_IT_IS,
             sub_type=label,

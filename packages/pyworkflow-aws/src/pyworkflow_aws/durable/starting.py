@@ -97,13 +97,13 @@ def invoke(client: Any, function: str, qualifier: str, start: Start) -> str:
         if code == "DurableExecutionAlreadyStartedException":
             raise RunExists(f"there is a run {start.run_id!r} already") from None
         if code == "ResourceNotFoundException":
-            msg = f"there is no function {function!r} with alias or version {qualifier!r}; `pyworkflow deploy` makes it"
+            msg = f"there is no function {function!r} with alias or version {qualifier!r}; deploy it"
             raise ConfigError(msg) from None
         raise
     arn: str | None = answer.get("DurableExecutionArn")
     if arn is None:
         msg = (
-            f"function {function!r} is not a durable function: AWS started it without a durable execution. It has to be "
+            f"function {function!r} is not a durable function: AWS began no durable execution. It has to be "
             "made anew; `pyworkflow deploy --runtime durable-lambda` says how"
         )
         raise ConfigError(msg)

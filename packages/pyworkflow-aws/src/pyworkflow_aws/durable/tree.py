@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 
@@ -16,6 +16,7 @@ from pyworkflow.machine import Machine, Outcome
 from pyworkflow.model import (
     Abandoned,
     CancelRequested,
+    Described,
     Event,
     OpenHook,
     Parent,
@@ -26,9 +27,10 @@ from pyworkflow.model import (
     StartChild,
 )
 from pyworkflow.operations import Pending
+from pyworkflow.plain import Plain
 
 Path = tuple[int, ...]
-"""An operation's number, after those of the children it is in: (3, 1) is operation 1 of the child that operation 3 is."""
+"""An operation's number, after those of the children it is in: (3, 1) is operation 1 of the child 3."""
 
 Find = Callable[[str], Workflow[..., Any]]
 """Returns a workflow by its name."""
@@ -45,6 +47,7 @@ class Node:
 
     Attributes:
         log: What its history would be in a storage.
+        said: What it said of itself.
     """
 
     machine: Machine
@@ -54,6 +57,7 @@ class Node:
     parent: Node | None = None
     children: dict[int, Node] = field(factory=dict)
     log: list[Event] = field(factory=list)
+    said: dict[str, Plain] = field(factory=dict)
 
 
 @define(eq=False)
@@ -152,7 +156,10 @@ class Tree:
         machine.record(requests)
         machine.take_patches()  # runs in flight stay with their version of the code, so each knows all of its changes
         abandoned = machine.take_abandoned()
-        node.log += [event, *requests]
+        said = machine.take_said()
+        for words in said:
+            node.said.update(words)
+        node.log += [event, *(Described(now, cast("Plain", words)) for words in said), *requests]
         node.log += [Abandoned(now, gone.op) for gone in abandoned if isinstance(gone.command, StartChild | OpenHook)]
         for gone in abandoned:
             self._abandon(node, gone)

@@ -152,7 +152,6 @@ class _Runner(WebRunner):
         assert server is not None  # noqa: S101 -- it has been started
         return int(server.server_port)
 
-
     def end(self) -> None:
         """Stop, and close what stopping leaves open: requests are served on, and the loop of timers is kept."""
         server, scheduler = self._server, self._scheduler

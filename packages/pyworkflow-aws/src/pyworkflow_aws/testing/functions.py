@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -49,6 +48,7 @@ class Function(ABC):
     def invoke(self, payload: bytes, name: str, url: str) -> Answer:
         """Carry one invocation out; *url* is the endpoint that its own calls of AWS go to."""
 
+    @abstractmethod
     def close(self) -> None:
         """End what is left of invocations."""
 
@@ -86,10 +86,13 @@ class InProcess(Function):
         try:
             result = self.handler(json.loads(payload), _Context(name, time.monotonic() + self.timeout))
             return Answer(json.dumps(result).encode())
-        except BaseException as error:  # noqa: BLE001 -- it is the answer
+        except BaseException as error:
             logger.warning("an invocation of %s failed", name, exc_info=True)
             told = {"errorType": type(error).__name__, "errorMessage": str(error)}
             return Answer(json.dumps(told).encode(), "Unhandled")
+
+    def close(self) -> None:
+        """Leave what is under way to its thread, which ends with the process."""
 
 
 # -- sandboxes --------------------------------------------------------------------------
@@ -125,7 +128,7 @@ class _RuntimeApiHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _RuntimeApi
 
-    def do_GET(self) -> None:  # noqa: N802 -- the server's protocol
+    def do_GET(self) -> None:
         invocation = self.server.waiting.get()
         self.server.current = invocation
         if invocation is None:
@@ -140,7 +143,7 @@ class _RuntimeApiHandler(BaseHTTPRequestHandler):
         }
         self._send(200, invocation.payload, headers)
 
-    def do_POST(self) -> None:  # noqa: N802 -- the server's protocol
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path.endswith("/init/error"):
             self.server.init_error = body
