@@ -26,6 +26,26 @@ def ministack(tmp_path_factory):
         yield url
 
 
+# moto checks conditions and writes in two steps; one request at a time makes them one.
+_MOTO = """
+import sys, moto.server
+run = moto.server.run_simple
+moto.server.run_simple = lambda *args, **options: run(*args, **{**options, "threaded": False})
+moto.server.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory):
+    """The URL of another emulator, a second opinion on DynamoDB."""
+    started = _beside("ministack")
+    python, port = started.installed(Path(__file__).with_name("moto-constraints.txt")), started.free_port()
+    command = [python, "-c", _MOTO, "-H", "127.0.0.1", "-p", str(port)]
+    url, folder = f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("moto")
+    with started.serving(command, url, "/moto-api/data.json", {}, folder) as running:
+        yield running
+
+
 @pytest.fixture
 def aws(ministack, monkeypatch, tmp_path):
     """The environment of the owner of an empty account on the emulator; gives the number of the account."""

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -18,10 +17,10 @@ PINS = Path(__file__).with_name("ministack-constraints.txt")
 CACHE = Path(__file__).parents[3] / ".cache"
 
 
-def installed():
-    """Return the Python of an environment that holds ministack; made once for each set of pins and each Python."""
-    digest = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    venv = CACHE / f"ministack-{digest}"
+def installed(pins=PINS):
+    """Return the Python of an environment that holds an emulator; made once for each set of pins and each Python."""
+    digest = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    venv = CACHE / f"{pins.stem.removesuffix('-constraints')}-{digest}"
     stamp, python = venv / "complete", venv / "bin" / "python"
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "ministack.lock").open("w") as lock:
@@ -29,7 +28,7 @@ def installed():
         if not stamp.exists():
             shutil.rmtree(venv, ignore_errors=True)
             quietly(sys.executable, "-m", "venv", venv)
-            quietly(python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "-r", PINS)
+            quietly(python, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "-r", pins)
             stamp.touch()
     return python
 
@@ -51,11 +50,8 @@ def running(folder):
     Args:
         folder: Where it may write; its log is there too.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST", "COV"))}
-    env |= {
+    port = free_port()
+    env = {
         "BIND_HOST": "127.0.0.1",  # by default it listens to the whole network
         "GATEWAY_PORT": str(port),
         "MINISTACK_HOST": "127.0.0.1",
@@ -64,13 +60,27 @@ def running(folder):
         "TMPDIR": str(folder),
         "STATE_DIR": str(folder / "state"),
     }
-    log = folder / "ministack.log"
-    command = [installed(), "-m", "ministack"]
+    with serving(
+        [installed(), "-m", "ministack"], f"http://127.0.0.1:{port}", "/_ministack/health", env, folder
+    ) as url:
+        yield url
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(command, url, health, env, folder):
+    """Run an emulator while the context lasts, and yield its URL once it answers there at the path *health*."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST", "COV"))}
+    env, log = {**inherited, **env}, folder / "server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output, start_new_session=True)
     try:
-        url = f"http://127.0.0.1:{port}"
-        wait(server, url, log)
+        wait(server, url + health, log)
         yield url
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -86,9 +96,9 @@ def wait(server, url, log):
     """Return once the server answers."""
     until = time.monotonic() + 60
     while time.monotonic() < until and server.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/_ministack/health", timeout=5) as answer:  # noqa: S310
-            json.load(answer)
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+            answer.read()
             return
         time.sleep(0.05)
-    msg = f"ministack did not start:\n{log.read_text(errors='replace')}"
+    msg = f"the emulator did not start:\n{log.read_text(errors='replace')}"
     raise RuntimeError(msg)

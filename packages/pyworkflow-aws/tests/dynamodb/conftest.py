@@ -20,3 +20,9 @@ def new_table(aws):
         return client.table
 
     return make
+
+
+@pytest.fixture
+def on_moto(aws, moto, monkeypatch):
+    """The environment of `aws`, with moto as AWS."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto)

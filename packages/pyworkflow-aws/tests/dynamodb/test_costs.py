@@ -54,7 +54,7 @@ class Meter:
 
 
 @pytest.mark.asyncio
-async def test_a_run_of_ten_steps_costs_at_most_21_writes_and_2_reads(new_table, capsys):
+async def test_a_run_of_ten_steps_costs_at_most_21_writes_and_2_reads(new_table):
     storage, meter = DynamoDBStorage(new_table()), Meter()
     # A sweep and a heartbeat cost by the hour, not by the run.
     async with App(storage=storage, default_durable=True, default_runtime="local?sweep=300s&lease=900s") as app:
@@ -63,8 +63,7 @@ async def test_a_run_of_ten_steps_costs_at_most_21_writes_and_2_reads(new_table,
         for _ in range(RUNS):
             assert await app.call(ten_steps) == 10
         calls = {name: count / RUNS for name, count in meter.calls.items()}
-    with capsys.disabled():
-        print(f"\na run of 10 steps: {meter.written / RUNS} WCU, {meter.read / RUNS} RCU, {calls}")
+    print(f"a run of 10 steps: {meter.written / RUNS} WCU, {meter.read / RUNS} RCU, {calls}")  # noqa: T201 -- pytest -rP shows it
     assert meter.written / RUNS <= 21
     assert meter.read / RUNS <= 2
     assert calls == {"PutItem": 10, "Query": 1, "TransactWriteItems": 1}  # the start, one for each next step, the end

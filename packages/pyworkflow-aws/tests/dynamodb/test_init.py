@@ -41,7 +41,9 @@ def test_it_makes_the_table_on_demand_with_two_sparse_indexes(command):
 
 def test_it_turns_point_in_time_recovery_on(command):
     command("--storage", "dynamodb://made", "storage", "init")
-    found = boto3.Session().client("dynamodb").describe_continuous_backups(TableName="made")["ContinuousBackupsDescription"]
+    found = (
+        boto3.Session().client("dynamodb").describe_continuous_backups(TableName="made")["ContinuousBackupsDescription"]
+    )
     assert found["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
 
 
@@ -49,7 +51,9 @@ def test_point_in_time_recovery_can_be_left_off(command):
     code, output = command("--storage", "dynamodb://made", "storage", "init", "-o", "pitr=false")
     assert code == 0, output
     assert "point-in-time" not in output
-    found = boto3.Session().client("dynamodb").describe_continuous_backups(TableName="made")["ContinuousBackupsDescription"]
+    found = (
+        boto3.Session().client("dynamodb").describe_continuous_backups(TableName="made")["ContinuousBackupsDescription"]
+    )
     assert found["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "DISABLED"
 
 

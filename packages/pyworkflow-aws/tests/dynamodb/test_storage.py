@@ -12,6 +12,15 @@ pytestmark = pytest.mark.timeout(180)
 
 class TestOnMinistack(StorageConformance):
     @pytest.fixture
-    def storage_factory(self, aws, new_table):
+    def storage_factory(self, new_table):
+        name = new_table()
+        return lambda: DynamoDBStorage(name)
+
+
+class TestOnMoto(StorageConformance):
+    many = 100  # each of its queries looks at the whole table
+
+    @pytest.fixture
+    def storage_factory(self, on_moto, new_table):
         name = new_table()
         return lambda: DynamoDBStorage(name)
