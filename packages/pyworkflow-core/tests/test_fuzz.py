@@ -74,7 +74,9 @@ def test_a_backend_is_made_or_refused(text: str, name: str) -> None:
 
 plugins = App(storage="memory://").plugins
 
-pieces = st.sampled_from(["1", "0", "-", ".", "5", "h", "m", "s", "ms", "day", "days", " ", "P", "T", "e9", "٣", "w", "µ"])
+pieces = st.sampled_from(
+    ["1", "0", "-", ".", "5", "h", "m", "s", "ms", "day", "days", " ", "P", "T", "e9", "٣", "w", "µ"]
+)
 durations = st.one_of(
     st.text(max_size=20),
     st.lists(pieces, max_size=6).map("".join),

@@ -173,7 +173,9 @@ PLACES = ["start", "step argument", "step result", "result", "child", "hook"]
 async def test_a_value_comes_back_the_same_or_is_refused(place: str, kind: str) -> None:
     seen.clear()
     storage = MemoryStorage()
-    async with App(storage=storage, default_durable=True, default_retries=0, default_runtime="local?replay=true") as app:
+    async with App(
+        storage=storage, default_durable=True, default_retries=0, default_runtime="local?replay=true"
+    ) as app:
         try:
             came = await enter(app, place, kind)
         except (Unstorable, PayloadTooLarge) as error:

@@ -47,7 +47,7 @@ class TestTheContract(StorageConformance):
     def storage_factory(self, new_table, request):
         name, faults = new_table(), Faults(request.param, 0.1)
         yield lambda: FaultyStorage(name, faults)
-        print(f"seed {request.param}: {dict(faults.seen)}"  # noqa: T201 -- shown when a test fails
+        print(f"seed {request.param}: {dict(faults.seen)}")  # noqa: T201 -- shown when a test fails
 
 
 @pytest.mark.asyncio
@@ -63,7 +63,7 @@ async def test_runs_end_as_they_would_have_and_every_event_is_there_once(new_tab
         )
         page = await app.runs(RunQuery(limit=100))
         histories = [(await app.recorded().history(found.id))[1] for found in page.runs]
-    print(f"seed {seed}: {dict(faults.seen)}"  # noqa: T201 -- shown when a test fails
+    print(f"seed {seed}: {dict(faults.seen)}")  # noqa: T201 -- shown when a test fails
     assert results == [45] * 8 + [[2, 3, 4, 5]] * 4 + [2] * 4
     assert len(page.runs) == 16
     assert {found.status for found in page.runs} == {Status.COMPLETED}

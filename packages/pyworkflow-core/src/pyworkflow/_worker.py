@@ -531,16 +531,12 @@ class Worker:
             execution.once.pop(pending.op, None)
             if (task := execution.running.pop(pending.op, None)) is not None:
                 task.cancel()
-        if self.observe is not None and decision.events:
-            status, created = decision.status or Status.RUNNING, execution.machine.started
-            self.observe(Run(execution.run_id, execution.workflow.name, created, status, length), decision.events)
+        self._tell_plugins(execution, decision, length)
         if decision.also is not None and decision.also.tell:
             self._told(decision.also.tell)
         if length >= WARN_EVENTS > length - len(decision.events):
             _warn_of_length(execution.run_id, length)
         if decision.status is not None:
-            if self.ended is not None and decision.status.is_final:
-                self._ending.add(asyncio.create_task(self._tell_end(execution.run_id, self.ended)))
             self._drop(execution, decision.events[-1])
         elif execution.gone:  # it was given back, and claimed anew, before the answer came
             pass
@@ -549,6 +545,13 @@ class Worker:
         elif (wake := execution.machine.next_wake()) is not None:
             self.wake_at(wake)
         return decision.todo
+
+    def _tell_plugins(self, execution: Execution, decision: Decision, length: int) -> None:
+        if self.observe is not None and decision.events:
+            status, created = decision.status or Status.RUNNING, execution.machine.started
+            self.observe(Run(execution.run_id, execution.workflow.name, created, status, length), decision.events)
+        if self.ended is not None and decision.status is not None and decision.status.is_final:
+            self._ending.add(asyncio.create_task(self._tell_end(execution.run_id, self.ended)))
 
     async def _tell_end(self, run_id: str, tell: Callable[[Run, Sequence[Event]], None]) -> None:
         with suppress(StorageError, RunNotFound):

@@ -1,8 +1,9 @@
 """Runs as OpenTelemetry traces: the plugin ``opentelemetry``, for ``configure(plugins=["opentelemetry"])``.
 
 A trace is made of a run's history once it has ended, in the process that wrote the end, so it is whole whatever
-processes worked on the run: a span for the run, one for each operation, and one for each attempt of a step, at their true times.
-The ids follow from the run's id, so a trace that two processes make is one. Arguments and results are not part of it.
+processes worked on the run: a span for the run, one for each operation, and one for each attempt of a step, at their
+true times. The ids follow from the run's id, so a trace that two processes make is one. Arguments and results are not
+part of it.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class _Operation:
         from opentelemetry.trace import set_span_in_context
 
         command = self.command
-        about = {"pyworkflow.operation": command.op, "pyworkflow.kind": command.kind}
+        about: dict[str, Any] = {"pyworkflow.operation": command.op, "pyworkflow.kind": command.kind}
         with _ids(run_id, str(command.op)):
             span = tracer.start_span(command.name, within, start_time=_nanos(self.start), attributes=about)
         for number, start, end, error in self.attempts:
