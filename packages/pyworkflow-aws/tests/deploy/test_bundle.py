@@ -226,7 +226,7 @@ def test_a_package_that_would_write_elsewhere_does_not(project, tmp_path, instal
 
 def test_a_module_that_is_not_valid_python_is_refused(project):
     (project / "flows.py").write_text("async def broken(:\n")
-    with pytest.raises(ConfigError, match="the module 'flows' is not valid Python"):
+    with pytest.raises(ConfigError, match=r"the module 'flows' is not valid Python .*: SyntaxError: "):
         bundled(project)
 
 

@@ -16,13 +16,12 @@ from pyworkflow_aws.deploy.plan import (
     Role,
     StopRetries,
     UpdateCode,
-    describe,
-    details,
     plan,
     role_arn,
 )
 from pyworkflow_aws.deploy.policy import Place, role_policy
 from pyworkflow_aws.deploy.target import KINDS, Target
+from pyworkflow_aws.deploy.wording import describe, details
 
 HERE = Place("123456789012", "eu-west-1")
 CODE = "sha-of-the-code"

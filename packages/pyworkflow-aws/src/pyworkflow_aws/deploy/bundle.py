@@ -14,7 +14,7 @@ from attrs import frozen
 
 from pyworkflow.errors import ConfigError
 from pyworkflow_aws.deploy.archive import digest, pack
-from pyworkflow_aws.deploy.bytecode import precompile
+from pyworkflow_aws.deploy.bytecode import mistake, precompile
 from pyworkflow_aws.deploy.contents import Contents, LeftOut
 from pyworkflow_aws.deploy.installing import install
 from pyworkflow_aws.deploy.platforms import Platform
@@ -96,7 +96,7 @@ def build(
         ConfigError: The module would not be in the bundle, something cannot be installed or does not run on *platform*,
             a file of the user's has the place of another one, or it is all too large.
     """
-    _check_module(source, contents)
+    _check_module(source, contents, platform)
     with tempfile.TemporaryDirectory(prefix="pyworkflow-") as temporary:
         stage = Path(temporary)
         tell(f"installing what {requirements.source} asks for, and pyworkflow")
@@ -106,9 +106,6 @@ def build(
         extra, unneeded = slim(stage, users, services)
         _add(contents, stage)
         tell("compiling" if (compiled := precompile(stage, platform.python)) else "not compiling, packing")
-        if compiled and not _is_compiled(source, stage):
-            msg = f"the module {source.module!r} is not valid Python {platform.python}"
-            raise ConfigError(msg)
         found = _kept(stage, contents, unneeded)
         size = sum(path.stat().st_size for path in found.values())
         distributions = _sizes(stage, found)
@@ -122,14 +119,19 @@ def build(
     )
 
 
-def _check_module(source: Source, contents: Contents) -> None:
+def _check_module(source: Source, contents: Contents, platform: Platform) -> None:
     stem = source.module.replace(".", "/")
-    if {f"{stem}.py", f"{stem}/__init__.py"}.isdisjoint(contents.files):
+    file = contents.files.get(f"{stem}.py", contents.files.get(f"{stem}/__init__.py"))
+    if file is None:
         path, reason = next(
             ((item.path, item.reason) for item in contents.left_out if f"{stem}.py".startswith(item.path)),
             (source.module, "an exclusion"),
         )
         msg = f"the module {source.module!r} would stay behind: {path} matches {reason!r}; rename it, or --include it"
+        raise ConfigError(msg)
+    problem = mistake(file, platform.python)
+    if problem is not None:
+        msg = f"the module {source.module!r} is not valid Python {platform.python}: {problem}"
         raise ConfigError(msg)
 
 
@@ -141,12 +143,6 @@ def _clear(stage: Path) -> None:
             path.unlink()
         elif path.name == "__pycache__":
             shutil.rmtree(path)
-
-
-def _is_compiled(source: Source, stage: Path) -> bool:
-    path = stage.joinpath(*source.module.split("."))
-    folder, stem = (path, "__init__") if path.is_dir() else (path.parent, path.name)
-    return any((folder / "__pycache__").glob(f"{stem}.*.pyc"))
 
 
 def _kept(stage: Path, contents: Contents, unneeded: tuple[str, ...]) -> dict[str, Path]:

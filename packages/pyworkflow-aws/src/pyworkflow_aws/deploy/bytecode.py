@@ -29,3 +29,14 @@ def precompile(folder: Path, python: str) -> bool:
     compiling = [command, "-P", "-S", "-W", "ignore", "-c", _CODE, str(folder)]
     subprocess.run(compiling, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 -- ours
     return True
+
+
+def mistake(file: Path, python: str) -> str | None:
+    """Return what keeps *file* from being valid in Python *python*; None: nothing, or there is none here to say."""
+    command = find_python(python)
+    if command is None:
+        return None
+    code = "import sys; compile(open(sys.argv[1], 'rb').read(), sys.argv[1], 'exec')"
+    reading = [command, "-I", "-W", "ignore", "-c", code, str(file)]
+    done = subprocess.run(reading, capture_output=True, text=True, check=False)  # noqa: S603 -- ours
+    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it cannot be compiled"])[-1]

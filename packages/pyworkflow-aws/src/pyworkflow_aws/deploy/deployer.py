@@ -27,10 +27,10 @@ from pyworkflow_aws.deploy.plan import (
     PutPolicy,
     StopRetries,
     UpdateCode,
-    describe,
 )
 from pyworkflow_aws.deploy.policy import TRUST
 from pyworkflow_aws.deploy.target import TAG, Target
+from pyworkflow_aws.deploy.wording import describe
 
 UPLOAD_LIMIT = 50 << 20
 """Bytes of a zip that Lambda takes without a bucket."""

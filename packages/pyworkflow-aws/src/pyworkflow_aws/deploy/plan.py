@@ -1,4 +1,4 @@
-"""What there should be against what there is: a pure function that says what to do, and words for it."""
+"""What there should be against what there is: a pure function that says what to do."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _function(target: Target, place: Place, digest: str, found: Found) -> Iterat
     wanted = target.configuration(role_arn(target, place))
 
     def fits(have: Mapping[str, Any] | None) -> bool:
-        return have is not None and _same_code(target, digest, have) and not _changes(wanted, have)
+        return have is not None and _same_code(target, digest, have) and not changes(wanted, have)
 
     if found.function is None:
         yield CreateFunction(wanted)
@@ -231,9 +231,9 @@ def _function(target: Target, place: Place, digest: str, found: Found) -> Iterat
         stuck = found.function.get("LastUpdateStatus") == "Failed"
         if stuck or not _same_code(target, digest, found.function):
             yield UpdateCode(digest, target.arch)
-        changes = _changes(wanted, found.function)
-        if stuck or changes:
-            yield Configure(wanted, tuple(changes))
+        differing = changes(wanted, found.function)
+        if stuck or differing:
+            yield Configure(wanted, tuple(differing))
     newest = max(found.versions, default=None)
     versions = sorted(found.versions)
     if found.live is not None and fits(found.versions.get(found.live)):
@@ -261,7 +261,7 @@ def _same_code(target: Target, digest: str, have: Mapping[str, Any]) -> bool:
     return bool(have.get("CodeSha256") == digest and have.get("Architectures", ["x86_64"]) == [target.arch])
 
 
-def _changes(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
+def changes(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
     """Return a line for each difference; what is not *wanted* in particular is left as it is, but for variables."""
     lines: list[str] = []
     for key, value in wanted.items():
@@ -315,59 +315,3 @@ def _shown(key: str, value: Any) -> str:
         case "MemorySize":
             return f"{value} MB"
     return str(value)
-
-
-# -- words ---------------------------------------------------------------------
-
-
-def describe(action: Action) -> str:  # noqa: C901, PLR0911 -- a table
-    """Return what an action does, for people."""
-    match action:
-        case CreateLogGroup(name):
-            return f"create the log group {name}"
-        case KeepLogs(name, days):
-            return f"keep the logs in {name} for {days} days"
-        case CreateRole(name):
-            return f"create the role {name}"
-        case PutPolicy(name):
-            return f"say what the role {name} may do"
-        case CreateFunction():
-            return "create the function"
-        case UpdateCode(_, arch):
-            return f"replace the code ({arch})"
-        case Configure():
-            return "change the configuration"
-        case Publish():
-            return "publish a version"
-        case PointAlias(alias, None, version):
-            return f"create the alias {alias} -> version {version or 'just published'}"
-        case PointAlias(alias, before, version):
-            return f"move the alias {alias}: version {before} -> {version or 'just published'}"
-        case StopRetries(alias):
-            return f"turn off Lambda's own retries of {alias}"
-        case DeleteVersion(version):
-            return f"delete version {version}, which no run needs"
-
-
-def details(action: Action) -> Iterator[str]:
-    """Yield what else there is to say of an action."""
-    match action:
-        case PutPolicy(_, policy, before):
-            old = {_statement(one) for one in (before or {}).get("Statement", ())}
-            new = {_statement(one): None for one in policy["Statement"]}
-            yield from (f"+ {line}" for line in new if line not in old)
-            yield from (f"- {line}" for line in sorted(old - set(new)))
-        case CreateFunction(configuration):
-            yield from (f"+ {line[2:].replace(': none -> ', ': ')}" for line in _changes(configuration, {}))
-        case Configure(_, lines):
-            yield from lines
-        case _:
-            return
-
-
-def _statement(statement: Mapping[str, Any]) -> str:
-    actions, resources = (
-        ", ".join(value) if isinstance(value, list) else str(value)
-        for value in (statement["Action"], statement["Resource"])
-    )
-    return f"{statement['Effect'].lower()} {actions} on {resources}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pyworkflow_aws.deploy.bundle import Bundle
-from pyworkflow_aws.deploy.plan import Action, describe, details
+from pyworkflow_aws.deploy.plan import Action
 from pyworkflow_aws.deploy.policy import Place
 from pyworkflow_aws.deploy.target import Target
+from pyworkflow_aws.deploy.wording import describe, details
 
 
 def summary(bundle: Bundle) -> str:
