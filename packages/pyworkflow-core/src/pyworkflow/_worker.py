@@ -400,11 +400,13 @@ class Worker:
 
     async def _rebuild(self, execution: Execution) -> None:
         execution.stale = False
-        execution.machine.close()
+        if not execution.machine.is_new:
+            execution.machine.close()
         run, events = await self._load(execution.run_id, 0)
         if run.status is not Status.RUNNING:
             raise RunEnded(run.id)
-        execution.machine = Machine(execution.workflow.body, run.id)
+        if not execution.machine.is_new:
+            execution.machine = Machine(execution.workflow.body, run.id)
         execution.length = run.length
         execution.machine.replay(effective(events))
         for op in list(execution.running):
@@ -433,8 +435,8 @@ class Worker:
 
     async def _continue(self, execution: Execution, facts: Sequence[Event], *, all_steps: bool = False) -> None:
         first = await self._advance(execution, facts, all_steps=all_steps)
-        if first is not None:
-            self._dispatch(execution, [first])
+        if first is not None and not self.draining and not execution.gone:
+            await self._carry(execution, first)
 
     async def _advance(
         self, execution: Execution, facts: Sequence[Event], *, all_steps: bool = False

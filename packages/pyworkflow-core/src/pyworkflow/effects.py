@@ -58,6 +58,8 @@ def effects(
         end: How the run ends, if it does.
         now: The time.
     """
+    if end is None and not expired and not abandoned and OpenHook not in map(type, commands):
+        return None
     hooks = [hook_of(run_id, command) for command in commands if isinstance(command, OpenHook)]
     hooks = [hook for hook in hooks if hook.op in machine.pending]
     close = [*expired, *(gone.command.token for gone in abandoned if isinstance(gone.command, OpenHook))]

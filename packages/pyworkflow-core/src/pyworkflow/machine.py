@@ -186,6 +186,11 @@ class Machine(Asking):
         times = [wakes for pending in self._waking.values() if (wakes := pending.wakes) is not None]
         return min(times if self.deadline is None else [*times, self.deadline], default=None)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether it has seen no event yet."""
+        return not self._seen
+
     def begin(self, op: int) -> None:
         """Note that the attempt of a step that was put off has begun: its time wakes nobody any more."""
         self._waking.pop(op, None)

@@ -16,7 +16,7 @@ from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
 from pyworkflow.errors import StorageError
-from pyworkflow.model import CallStep, Command, Completed, Event, Requested
+from pyworkflow.model import CallStep, Command, Completed, Event, Fired, Requested, RunCompleted
 from pyworkflow.plain import Plain
 
 SPEC = 1
@@ -145,7 +145,7 @@ _write: Callable[[Any], Any] = _events.get_unstructure_hook(Event)
 _read: Callable[[Any, Any], Any] = _events.get_structure_hook(Event)
 
 
-# -- the events of every step, by hand: they are what a run is made of -----------------------
+# -- the events of every step and timer, by hand: they are what a run is made of -----------------------
 
 
 def _text(value: Plain) -> str:
@@ -182,6 +182,18 @@ def _write_requested(event: Requested) -> str:
     )
 
 
+def _write_fired(event: Fired) -> str:
+    return f'{{"at":"{_time(event.at)}","op":{event.op},"type":"fired"}}'
+
+
+def _write_run_completed(event: RunCompleted) -> str:
+    return f'{{"at":"{_time(event.at)}","value":{_text(event.value)},"type":"run_completed"}}'
+
+
+def _read_fired(data: Any) -> Fired:
+    return Fired(_read_time(data["at"], None), _whole(data["op"]))
+
+
 def _read_completed(data: Any) -> Completed:
     return Completed(_read_time(data["at"], None), _whole(data["op"]), data["value"])
 
@@ -203,5 +215,14 @@ def _whole(value: Any) -> int:
     return value
 
 
-_WRITERS: dict[type, Callable[[Any], str]] = {Completed: _write_completed, Requested: _write_requested}
-_READERS: dict[str, Callable[[Any], Event]] = {"completed": _read_completed, "requested": _read_requested}
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    Completed: _write_completed,
+    Requested: _write_requested,
+    Fired: _write_fired,
+    RunCompleted: _write_run_completed,
+}
+_READERS: dict[str, Callable[[Any], Event]] = {
+    "completed": _read_completed,
+    "requested": _read_requested,
+    "fired": _read_fired,
+}

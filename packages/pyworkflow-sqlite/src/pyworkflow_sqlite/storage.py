@@ -51,6 +51,7 @@ _LAPSED = (  # those whose time is up, and those that wrote a job when it was up
     "select id from workers where until <= ? and id <> ? union select worker from jobs "
     "where worker is not null and worker <> ? and not exists (select 1 from workers where id = jobs.worker)"
 )
+_ALL_EVENTS = "select seq, n, data from events where run_id = ? order by seq"
 # A step of a sequence, at one go: without the lease, or on another length, there is no seq, and nothing is written.
 _ADD_HELD = (
     "insert or ignore into events (run_id, seq, n, data) values (?, (select ? from jobs where run_id = ? and op = ? "
@@ -153,6 +154,8 @@ class SQLiteStorage(Storage):
             row = db.execute(f"select {RUN_COLUMNS} from runs where id = ?", (run_id,)).fetchone()  # noqa: S608 -- a constant
             if row is None or row[-1] is None or row[-1] <= after:
                 return row, []
+            if not after:
+                return row, db.execute(_ALL_EVENTS, (run_id,)).fetchall()
             first = "coalesce((select max(seq) from events where run_id = ? and seq <= ?), 0)"
             query = f"select seq, n, data from events where run_id = ? and seq >= {first} order by seq"  # noqa: S608 -- a constant
             return row, db.execute(query, (run_id, run_id, after + 1)).fetchall()
