@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from pyworkflow.clock import pauses
-from pyworkflow.errors import LeaseLost, RunEnded, RunNotFound, StorageError
+from pyworkflow.errors import DamagedHistory, LeaseLost, RunEnded, RunNotFound, StorageError
 from pyworkflow.execution import after_loss
 from pyworkflow.failures import record_of
 from pyworkflow.model import RUN_OP, Event, Failed, Job, Retrying, Run, Status
@@ -69,7 +69,7 @@ class StepJobs:
     def once(self) -> list[Job]:
         """Return the jobs whose steps must not begin again."""
         steps = self.carrier.registry.steps
-        names = {key: job.data[0] for key, job in self._held.items()}  # type: ignore[index]
+        names = {key: job.data[0] for key, job in self._held.items() if isinstance(job.data, list)}
         return [self._held[key] for key, name in names.items() if name in steps and steps[name].options.at_most_once]
 
     async def interrupt(self, jobs: Sequence[Job]) -> bool:
@@ -123,7 +123,10 @@ class StepJobs:
             self.freed()
 
     async def _step(self, job: Job) -> None:
-        name, args, kwargs, first = job.data  # type: ignore[misc]
+        if not isinstance(job.data, list):
+            msg = f"the job of operation {job.op} is damaged: it does not say what step it is"
+            raise DamagedHistory(msg)
+        name, args, kwargs, first = job.data
         number = first + job.recoveries
         if job.lapsed:  # recorded before it runs: a step that kills its worker must run out of attempts
             fact = after_loss(job.op, name, number - 1, self.carrier.registry.steps, self.clock.now())

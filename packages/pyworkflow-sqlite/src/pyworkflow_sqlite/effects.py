@@ -13,7 +13,7 @@ from pyworkflow.model import RUN_OP, Effects, Hook, Job, Status
 from pyworkflow.plain import Plain
 from pyworkflow_sqlite.rows import job_row
 
-LENGTH = "select seq + n - 1 from events where run_id = ? order by seq desc limit 1"
+LENGTH = "select coalesce((select seq + n - 1 from events where run_id = ? order by seq desc limit 1), 0)"
 ADD_EVENTS = "insert into events (run_id, seq, n, data) values (?, ?, ?, ?)"
 ADD_JOB = "insert into jobs (run_id, op, workflow, queue, data, due, worker, epoch) values (?, ?, ?, ?, ?, ?, ?, ?)"
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pyworkflow import wire
 from pyworkflow.errors import ConfigError, Conflict, DamagedHistory, LeaseLost, RunEnded, RunNotFound
 from pyworkflow.model import Effects, Event, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.plain import Plain
 from pyworkflow.ports import Storage
 from pyworkflow_sqlite.database import Database
 from pyworkflow_sqlite.effects import (
@@ -165,7 +166,7 @@ class SQLiteStorage(Storage):
             msg = f"there is no run {run_id!r} in {self.path}"
             raise RunNotFound(msg)
         run = run_of(row)
-        if after == 0 and packed and packed[0][0] != 1:
+        if after == 0 and (not packed or packed[0][0] != 1):
             msg = f"the history of run {run_id!r} is damaged: its first events are missing"
             raise DamagedHistory(msg)
         return run, events_of(run_id, packed, after)
@@ -359,7 +360,7 @@ class SQLiteStorage(Storage):
         claimed = await self._database.submit(operation, writes=True)
         return [
             Job(
-                run_id, op, None, workflow, queue, None if data is None else wire.loads_plain(data),
+                run_id, op, None, workflow, queue, _job_data(run_id, op, data),
                 worker, epoch, bool(lapsed), recoveries, length or 0,
             )
             for run_id, op, workflow, queue, data, epoch, lapsed, recoveries, length in claimed
@@ -409,6 +410,14 @@ class SQLiteStorage(Storage):
 def _add_held(values: tuple[Any, ...], db: sqlite3.Connection) -> bool:
     """Add events under a lease to a history that is as long as expected; return whether that was so."""
     return db.execute(_ADD_HELD, values).rowcount == 1
+
+
+def _job_data(run_id: str, op: int, data: Any) -> Plain | None:
+    try:
+        return None if data is None else wire.loads_plain(data)
+    except Exception as error:  # noqa: BLE001 -- one damaged job must not keep the others from being done
+        logger.warning("the data of job %s of run %s is damaged: %s", op, run_id, error)
+        return None
 
 
 def _set_status(db: sqlite3.Connection, run_id: str, status: Status, ended: int | None) -> None:
