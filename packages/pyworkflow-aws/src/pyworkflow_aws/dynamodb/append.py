@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import evolve, frozen
 
@@ -22,6 +22,7 @@ from pyworkflow.errors import (
     WorkflowError,
 )
 from pyworkflow.model import RUN_OP, Effects, Event, Hook, Job, Run, Status
+from pyworkflow.plain import Plain
 from pyworkflow_aws.dynamodb.client import CheckFailed, Client, Write
 from pyworkflow_aws.dynamodb.draft import ABSENT, Draft, RunDraft, pack_item
 from pyworkflow_aws.dynamodb.holds import Hold, Holds
@@ -29,7 +30,7 @@ from pyworkflow_aws.dynamodb.items import head_of
 from pyworkflow_aws.dynamodb.keys import event_key, head_key, idempotency_key, micros, time_of
 from pyworkflow_aws.dynamodb.leases import ensure_listed
 from pyworkflow_aws.dynamodb.log import State, read_pack, read_state
-from pyworkflow_aws.dynamodb.payloads import ALONE, forget, keep, packed
+from pyworkflow_aws.dynamodb.payloads import ALONE, TOGETHER, forget, keep, packed
 from pyworkflow_aws.dynamodb.purge import remove
 from pyworkflow_aws.dynamodb.redo import carry_out, catch_up, intents, note, weight
 
@@ -244,6 +245,10 @@ def _decide(draft: Draft, run: RunDraft, request: Append) -> int:
     for token in request.also.close:
         if _is_own(draft, token, request):
             draft.set_hook(token, None)
+    if request.also.attributes:
+        run.head = evolve(run.head, run=_with_attributes(run.head.run, request.also.attributes))
+    if request.lease is not None and (job := draft.job(run, request.lease.op)) is not None and job.lapsed:
+        draft.set_job(run, request.lease.op, evolve(job, lapsed=False))  # it is not as its lost holder left it
     if request.status is not None:
         run.head = evolve(run.head, run=_with_status(run.head.run, request.status, request.now))
     if request.ends:
@@ -330,6 +335,18 @@ def _check_free(draft: Draft, hook: Hook) -> None:
 
 def _with_status(run: Run, status: Status, now: int | None) -> Run:
     return evolve(run, status=status, ended_at=time_of(now) if status.is_final and now is not None else None)
+
+
+def _with_attributes(run: Run, attributes: Mapping[str, Plain]) -> Run:
+    merged = {**run.attributes, **attributes}
+    size = len(wire.dumps_plain(merged))
+    if size > TOGETHER:
+        msg = (
+            f"the attributes of run {run.id!r} take {size:,} bytes, and {TOGETHER:,} fit beside a run: they are for people "
+            "to see and to search for; keep data in results"
+        )
+        raise PayloadTooLarge(msg)
+    return evolve(run, attributes=merged)
 
 
 def tries(run_id: str) -> Iterator[None]:

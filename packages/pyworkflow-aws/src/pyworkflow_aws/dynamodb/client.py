@@ -25,6 +25,8 @@ A = TypeVar("A")
 PATIENCE = 30.0
 """Seconds for which a call is repeated."""
 
+_FIRST_PATIENCE = 5.0  # until the table has once been reached: a name or an endpoint may be wrong
+
 TRANSACTION = 100
 """Items that one transaction takes."""
 
@@ -189,8 +191,10 @@ class Client:
     def repeat(self, function: Callable[..., Any], **parameters: Any) -> dict[str, Any]:
         """Call a method of a boto3 client as `call` does."""
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.exceptions import ConnectionError as ConnectError
 
-        until, pause = time.monotonic() + PATIENCE, 0.02
+        patience = PATIENCE if self.shards else _FIRST_PATIENCE
+        until, pause = time.monotonic() + patience, 0.02
         while True:
             try:
                 return cast("dict[str, Any]", function(**parameters))
@@ -198,13 +202,13 @@ class Client:
                 if not _is_busy(error.response):
                     raise self._refused(error.response) from error
                 reason: Exception = error
-            except (HTTPClientError, ConnectionError) as error:
+            except (HTTPClientError, ConnectError, ConnectionError) as error:
                 reason = error
             except BotoCoreError as error:
                 msg = f"table {self.table!r}: {error}"
                 raise StorageError(msg) from error
             if time.monotonic() > until:
-                msg = f"table {self.table!r} was busy or away for {PATIENCE:.0f} s: {reason}"
+                msg = f"table {self.table!r} was busy or away for {patience:.0f} s: {reason}"
                 raise StorageBusy(msg) from reason
             logger.debug("table %s: %s; trying again", self.table, reason)
             time.sleep(pause * random.random())  # noqa: S311 -- jitter

@@ -83,6 +83,15 @@ class Holds:
         with self._guard:
             return {key: hold.epoch for key, hold in self._jobs.items() if hold.worker == worker}
 
+    def touched(self, worker: str) -> set[tuple[str, int]]:
+        """Return the jobs of a worker under which it has written since their items were."""
+        with self._guard:
+            return {
+                key
+                for key, hold in self._jobs.items()
+                if hold.worker == worker and hold.state is not None and hold.state.slot > hold.state.head.slot
+            }
+
     # -- leases --------------------------------------------------------------------------
 
     def prolonged(self, worker: str, until: int, seconds: float, *, listed: bool) -> None:
@@ -98,7 +107,8 @@ class Holds:
     def lease(self, worker: str) -> tuple[int | None, bool]:
         """Return until when the lease of a worker is, if that is known, and whether it is in the index."""
         with self._guard:
-            return self._until.get(worker), worker in self._listed
+            alive = time.monotonic() < self._alive.get(worker, 0.0)  # else others may have forgotten it
+            return self._until.get(worker), alive and worker in self._listed
 
     def left(self, worker: str) -> None:
         """Forget a worker and all it held."""

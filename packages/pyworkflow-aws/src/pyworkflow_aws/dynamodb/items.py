@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from attrs import evolve, frozen
 
+from pyworkflow import wire
 from pyworkflow.errors import DamagedHistory
 from pyworkflow.model import Hook, Job, Run, Status
 from pyworkflow_aws.dynamodb.keys import (
@@ -111,6 +114,8 @@ def head_item(head: Head, shards: int) -> Item:
         item["ik"] = run.idempotency_key
     if run.parent is not None:
         item["pa"] = run.parent
+    if run.attributes:
+        item["at"] = wire.dumps_plain(dict(run.attributes))
     if head.first is not None:
         item |= {"d": head.first, "n": head.count}
     if head.job is not None:
@@ -144,6 +149,7 @@ def head_of(item: Item) -> Head:
             time_of(int(item["en"])) if "en" in item else None,
             str(item["ik"]) if "ik" in item else None,
             str(item["pa"]) if "pa" in item else None,
+            json.loads(str(item.get("at", "{}"))),
         )
         work = _work_of(item) if "q" in item else None
         if work is not None and "rd" in item and work.worker is None:

@@ -52,7 +52,7 @@ def renew(client: Client, holds: Holds, worker: str, now: int, micros: int) -> l
 
 def release(client: Client, holds: Holds, worker: str, now: int) -> None:
     """Make all jobs of a worker free and due, and forget the worker."""
-    held = holds.jobs(worker)
+    held, touched = holds.jobs(worker), holds.touched(worker)
     holds.left(worker)
     keys, start = set(held), None
     while True:
@@ -60,16 +60,16 @@ def release(client: Client, holds: Holds, worker: str, now: int) -> None:
         keys |= {job_of(str(item["PK"]), str(item["SK"])) for item in page}
         if start is None:
             break
-    client.fan(lambda key: _set_free(client, *key, worker, now), keys)
+    client.fan(lambda key: _set_free(client, key, worker, now, touched=key in touched), keys)
     partition, _ = lease_key(worker)
     client.delete([(str(item["PK"]), str(item["SK"])) for item in client.items(partition)])
 
 
-def _set_free(client: Client, run_id: str, op: int, worker: str, now: int) -> None:
+def _set_free(client: Client, key: tuple[str, int], worker: str, now: int, *, touched: bool) -> None:
     def free(work: Work) -> Work | None:
-        return None if work.dropped else evolve(work, worker=None, due=now)
+        return None if work.dropped else evolve(work, worker=None, due=now, lapsed=work.lapsed and not touched)
 
-    change(client, run_id, op, worker, free)
+    change(client, *key, worker, free)
 
 
 def _end_dropped(client: Client, holds: Holds, run_id: str, op: int, worker: str) -> None:

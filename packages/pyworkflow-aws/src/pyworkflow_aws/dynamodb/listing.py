@@ -81,7 +81,10 @@ def _run(client: Client, entry: Item) -> Run | None:
 
 
 def _matches(run: Run, query: RunQuery) -> bool:
-    return query.status in {None, run.status}
+    said = run.attributes
+    return query.status in {None, run.status} and all(
+        name in said and said[name] == value for name, value in query.attributes.items()
+    )
 
 
 def _position(cursor: str) -> tuple[datetime, str]:
