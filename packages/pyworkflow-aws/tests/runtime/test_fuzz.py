@@ -11,7 +11,7 @@ import pytest
 from pyworkflow import App
 from pyworkflow.memory import MemoryStorage
 
-PROGRAMS = int(os.environ.get("PYWORKFLOW_FUZZ", "40"))
+PROGRAMS = int(os.environ.get("PYWORKFLOW_FUZZ", "25"))
 FIRST = int(os.environ.get("PYWORKFLOW_FUZZ_SEED", "1"))
 
 

@@ -8,27 +8,24 @@ import math
 import queue
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import Factory, define, field
 
-from pyworkflow.attempts import attempt, next_delay
-from pyworkflow.context import StepContext
+from pyworkflow.attempts import next_delay
 from pyworkflow.errors import NonDeterminism, RunBlocked
-from pyworkflow.failures import record_of
 from pyworkflow.machine import Outcome
 from pyworkflow.model import CallStep, OpenHook, RunStarted, StartChild, StartTimer
-from pyworkflow.plain import Plain
 from pyworkflow_aws.durable.muting import muted
-from pyworkflow_aws.durable.payloads import MESSAGE_LIMIT, Payloads, error_data
+from pyworkflow_aws.durable.payloads import Payloads
 from pyworkflow_aws.durable.record import SHORT
-from pyworkflow_aws.durable.replay import CANCEL, DEADLINE, ORDER, Replay, check, want_of
-from pyworkflow_aws.durable.sdk import Abandoned, Failure, Interrupted, Journal, Mismatch, Suspended, operation_id
+from pyworkflow_aws.durable.replay import CANCEL, DEADLINE, ORDER, Replay, check
+from pyworkflow_aws.durable.sdk import Abandoned, Interrupted, Journal, Mismatch, Suspended, operation_id
+from pyworkflow_aws.durable.steps import Call, failure_of, now
 from pyworkflow_aws.durable.tree import Open
-from pyworkflow_aws.durable.work import Work
+from pyworkflow_aws.durable.work import Threads, Work
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
@@ -67,9 +64,8 @@ class Adapter:
     replay: Replay = field(init=False)
     _left: set[str] = field(factory=set, init=False)  # recorded before, and not asked for yet
     _seen: int = field(default=0, init=False)
-    _pool: ThreadPoolExecutor | None = field(default=None, init=False)
+    _threads: Threads = field(init=False, default=Factory(lambda self: Threads(self.threads), takes_self=True))
     _signals: queue.SimpleQueue[tuple[Work, BaseException | None]] = field(factory=queue.SimpleQueue, init=False)
-    _running: int = field(default=0, init=False)
     _look: float = field(default=_FIRST_LOOK, init=False)
     _next_look: float | None = field(default=None, init=False)
 
@@ -88,8 +84,7 @@ class Adapter:
             while replay.tree.outcome is None:
                 turn = replay.next()
                 if turn is None:
-                    self._begin()
-                    if replay.next() is None:
+                    if not self._begin():
                         self._wait()
                     continue
                 if turn.fresh:
@@ -133,28 +128,27 @@ class Adapter:
             if found.work is not None:
                 found.work.stop()
         self.replay.tree.close()
-        if self._pool is not None:  # no thread may outlive the invocation: the sandbox is frozen after it
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
 
     # -- carrying out ------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        """See to all operations that nobody sees to."""
+    def _begin(self) -> bool:
+        """See to all operations that nobody sees to; return whether the service was told of some of them already."""
         todo = [found for found in self.replay.tree.open.values() if self._needs_work(found)]
         hooks = [found for found in todo if isinstance(found.pending.command, OpenHook)]
-        steps = [found for found in todo if not isinstance(found.pending.command, OpenHook)]
+        if hooks:  # before the steps: one may tell somebody the token, who may answer at once
+            todo = hooks
         for found in todo:
             found.work = Work(running=True)
         if len(todo) == 1 and not self._runs_here(todo[0]):
             self._carry(todo[0])
             todo[0].work.running = False
-            return
-        for found, opened in [(found, self._threads().submit(self._carry, found)) for found in hooks]:
-            opened.result()  # a step may tell somebody the token, who may answer at once
-            found.work.running = False
-        for found in steps:
-            self._running += 1
-            self._threads().submit(self._work, found)
+            return True
+        for found in todo:
+            self._threads.call(partial(self._work, found))
+        while hooks and any(found.work.running for found in hooks):
+            self._take_signal(None)
+        return bool(hooks)
 
     def _needs_work(self, found: Open) -> bool:
         if found.work is not None and found.work.running:
@@ -179,11 +173,6 @@ class Adapter:
         assert isinstance(command, StartTimer)  # noqa: S101 -- tells the type checker
         return command.until.timestamp() - time.time() if command.until is not None else command.delay or 0.0
 
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, "pyworkflow-operation")
-        return self._pool
-
     def _work(self, found: Open) -> None:
         error: BaseException | None = None
         try:
@@ -195,7 +184,7 @@ class Adapter:
     def _carry(self, found: Open) -> None:
         """Ask the service for an operation, or carry it out; returns once it has ended, or only time can help."""
         command, key, work = found.pending.command, found.key, found.work
-        want = want_of(found)
+        want = found.want
         journal = self.journal
         try:
             match command:
@@ -227,63 +216,29 @@ class Adapter:
         work: Work = found.work
 
         def retry(error: BaseException, number: int) -> float | None:
-            return None if isinstance(error, Interrupted) else next_delay(policy, retries, number, error, _now())
+            return None if isinstance(error, Interrupted) else next_delay(policy, retries, number, error, now())
 
-        def body(number: int) -> str:
-            name = f"the result of step {command.name!r} ({found.node.run_id}/{found.key})"
-            context = StepContext(found.node.run_id, command.name, number, command.op)
-
-            async def carry() -> Plain:
-                args, kwargs = step.signature.decode_call(command.args, command.kwargs)
-                task = asyncio.current_task()
-                try:
-                    return step.signature.encode_result(
-                        await attempt(step, args, kwargs, context, self._step_threads())
-                    )
-                except asyncio.CancelledError as cancelled:
-                    if task is not None and task.cancelling():
-                        raise
-                    raise failure_of(cancelled) from cancelled
-
-            try:
-                value = work.run(carry)
-                if work.stopped:
-                    raise Abandoned  # noqa: TRY301 -- as if it had been interrupted
-                return self.payloads.write(value, _now(), name)
-            except asyncio.CancelledError:
-                raise Abandoned from None
-            except Failure:
-                raise
-            except Exception as error:
-                if work.stopped:
-                    raise Abandoned from None
-                raise failure_of(error) from error
-
-        want = want_of(found)
+        what = f"the result of step {command.name!r} ({found.node.run_id}/{found.key})"
+        call = Call(step, command, found.node.run_id, work, lambda value: self.payloads.write(value, now(), what))
+        want = found.want
         self._ask(
-            self.journal.step, found.key, want.name, body,
+            self.journal.step, found.key, want.name, call.attempt,
             label=want.label, retry=retry, at_most_once=step.options.at_most_once,
         )  # fmt: skip
-
-    def _step_threads(self) -> ThreadPoolExecutor:
-        global _step_threads  # noqa: PLW0603 -- sync steps have threads of the process, as async ones have its loop
-        if _step_threads is None:
-            _step_threads = ThreadPoolExecutor(self.threads, "pyworkflow-step")
-        return _step_threads
 
     def _nap(self, work: Work, pause: float) -> str:
         try:
             work.run(lambda: asyncio.sleep(max(0.0, pause)))
         except asyncio.CancelledError:
             raise Abandoned from None
-        return self.payloads.write(None, _now(), "a timer")
+        return self.payloads.write(None, now(), "a timer")
 
     def _start_child(self, found: Open, command: StartChild) -> str:
         try:
             run_id = self.start_run(command, found.node.run_id)
         except Exception as error:
             raise failure_of(error) from error
-        return self.payloads.write(run_id, _now(), "a run id")
+        return self.payloads.write(run_id, now(), "a run id")
 
     def _stop(self, work: Work) -> None:
         if work.running:
@@ -304,25 +259,27 @@ class Adapter:
         now = time.monotonic()
         if self._next_look is None:
             self._next_look = now + self._look
-        try:
-            work, error = self._signals.get(timeout=max(0.0, min(self._next_look - now, self._until_wake())))
-        except queue.Empty:
+        if not self._take_signal(max(0.0, min(self._next_look - now, self._until_wake()))):
             if time.monotonic() >= self._next_look:
                 self._next_look, self._look = None, min(2 * self._look, _LAST_LOOK)
                 self._listen()
             self.journal.refresh()
             return
-        while True:
-            self._running -= 1
-            work.running = False  # here, where it is looked at: else the run could suspend before it sees an error
-            if error is not None:
-                raise error
-            try:
-                work, error = self._signals.get_nowait()
-            except queue.Empty:
-                break
-        if not self._running:
-            self._next_look, self._look = None, _FIRST_LOOK
+        while self._take_signal(0.0):
+            pass
+        self._next_look, self._look = None, _FIRST_LOOK
+
+    def _take_signal(self, timeout: float | None) -> bool:
+        """Take note of a thread that has done its work, if one has within *timeout*; raise what it met."""
+        try:
+            work, error = self._signals.get(timeout != 0, timeout)
+        except queue.Empty:
+            return False
+        self._threads.done()
+        work.running = False  # here, where it is looked at: else the run could suspend before it sees an error
+        if error is not None:
+            raise error
+        return True
 
     def _busy(self) -> bool:
         return any(found.work is not None and found.work.running for found in self.replay.tree.open.values())
@@ -355,19 +312,6 @@ class Adapter:
             self._ask(ask, key, *args)
 
 
-_step_threads: ThreadPoolExecutor | None = None
-
-
 def _expiry(found: Open, command: OpenHook) -> int | None:
-    expires = command.fires_at(_now() if found.answers == 0 else found.asked)
+    expires = command.fires_at(now() if found.answers == 0 else found.asked)
     return None if expires is None else math.ceil(expires.timestamp() - time.time())
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def failure_of(error: BaseException) -> Failure:
-    """Return what has to leave the function, or a step, so that *error* is recorded and can be rebuilt."""
-    record = record_of(error, retryable=False)
-    return Failure.of(record.type, record.message[:MESSAGE_LIMIT], error_data(record, _now()), error)

@@ -16,10 +16,11 @@ from pyworkflow.model import RunCancelled as CancelledEvent
 from pyworkflow.model import RunCompleted, RunContinued, RunFailed, RunStarted, StartChild
 from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable import starting
-from pyworkflow_aws.durable.adapter import Adapter, failure_of
+from pyworkflow_aws.durable.adapter import Adapter
 from pyworkflow_aws.durable.payloads import MESSAGE_LIMIT, Payloads, error_data, milliseconds
 from pyworkflow_aws.durable.sdk import Failure, Journal, durable_execution
 from pyworkflow_aws.durable.starting import Start
+from pyworkflow_aws.durable.steps import failure_of
 from pyworkflow_aws.settings import AwsSettings
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from pyworkflow.model import (
 )
 from pyworkflow.where import where_it_waits
 from pyworkflow_aws.durable.payloads import Payloads, foreign_error, moment, read_error
-from pyworkflow_aws.durable.record import Fault, Recorded, Wanted, wanted
+from pyworkflow_aws.durable.record import Fault, Recorded
 from pyworkflow_aws.durable.tree import Find, Open, Tree
 
 Read = Callable[[str], Recorded | None]
@@ -190,7 +190,7 @@ def check(found: Open, record: Recorded) -> None:
     Raises:
         NonDeterminism: It is not.
     """
-    want = want_of(found)
+    want = found.want
     if want.fits(record):
         return
     detail = " with other arguments" if (want.kind, want.name) == (record.kind, record.name) else ""
@@ -199,8 +199,3 @@ def check(found: Open, record: Recorded) -> None:
         f"{where_it_waits(found.pending.task)}. Was the code changed while the run was under way? Runs stay with the "
         "version they began on if they are started through an alias; on $LATEST they do not"
     )
-
-
-def want_of(found: Open) -> Wanted:
-    """Return what an operation has to be recorded as."""
-    return wanted(found.pending.command)

@@ -28,6 +28,7 @@ from pyworkflow.model import (
 )
 from pyworkflow.operations import Pending
 from pyworkflow.plain import Plain
+from pyworkflow_aws.durable.record import Wanted, wanted
 
 Path = tuple[int, ...]
 """An operation's number, after those of the children it is in: (3, 1) is operation 1 of the child 3."""
@@ -76,6 +77,14 @@ class Open:
     asked: datetime
     answers: int = 0
     work: Any = None
+    _want: Wanted | None = field(default=None, init=False)
+
+    @property
+    def want(self) -> Wanted:
+        """What it has to be recorded as."""
+        if self._want is None:
+            self._want = wanted(self.pending.command)
+        return self._want
 
     @property
     def key(self) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from typing import Any
 
 from attrs import define, field
@@ -31,10 +31,12 @@ class Work:
     Attributes:
         running: A thread is at it.
         stopped: Nobody wants it any more.
+        on_stop: Called when that happens.
     """
 
     running: bool = False
     stopped: bool = False
+    on_stop: Callable[[], None] | None = None
     _task: asyncio.Task[Any] | None = field(default=None, init=False)
 
     def run(self, body: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -43,25 +45,68 @@ class Work:
         Raises:
             asyncio.CancelledError: `stop` was called.
         """
-        loop, done = step_loop(), Future[Any]()
+        loop, done = step_loop(), queue.SimpleQueue[tuple[Any, BaseException | None]]()
 
         async def carry() -> None:
             self._task = asyncio.current_task()
             try:
                 if self.stopped:
                     raise asyncio.CancelledError  # noqa: TRY301 -- as if it had come a moment later
-                done.set_result(await body())
+                done.put((await body(), None))
             except BaseException as error:  # noqa: BLE001 -- it belongs to who waits
-                done.set_exception(error)
+                done.put((None, error))
 
         loop.call_soon_threadsafe(lambda: _keep(loop.create_task(carry())))
-        return done.result()
+        value, error = done.get()
+        if error is not None:
+            raise error
+        return value
 
     def stop(self) -> None:
         """Interrupt an async body, and have a sync one's result thrown away."""
         self.stopped = True
+        if self.on_stop is not None:
+            self.on_stop()
         if self._task is not None:
             step_loop().call_soon_threadsafe(self._task.cancel)
+
+
+class Threads:
+    """Threads for the operations of one invocation: as many as are under way, up to *most*, all ended by `close`.
+
+    Lighter than an executor: nothing is made for each call, as every step of a run is one.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._busy = 0
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have *function*, which must not raise, called on a thread; to be used by one thread only."""
+        self._busy += 1
+        if self._busy > len(self._threads) and len(self._threads) < self._most:
+            thread = threading.Thread(target=self._work, name="pyworkflow-operation", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._calls.put(function)
+
+    def done(self) -> None:
+        """Note that one of the calls has come to its end."""
+        self._busy -= 1
+
+    def close(self) -> None:
+        """Wait for what is under way, and end the threads: the sandbox is frozen after the invocation."""
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def _work(self) -> None:
+        while (function := self._calls.get()) is not None:
+            function()
 
 
 _tasks: set[asyncio.Task[None]] = set()
