@@ -369,6 +369,10 @@ class StoredRuntime(DurableRuntime):
 
     # -- the worker of this process --------------------------------------------------------
 
+    def workflows(self) -> Collection[str]:
+        """Return the names of the workflows whose runs the worker takes."""
+        return self.app.workflows_of(self)
+
     async def work(self) -> None:
         """Look for work from now on, until `close`."""
         await self.ensure_worker()
@@ -492,7 +496,7 @@ class StoredRuntime(DurableRuntime):
                 self._worker = None
 
     async def _look_for_work(self, storage: Storage, worker: Worker) -> datetime | None:
-        options, workflows = self.options, self.app.workflows_of(self)
+        options, workflows = self.options, self.workflows()
         queues = ("",) if options.queues is None else options.queues
         free = None
         self._settle_doubts(storage, worker)

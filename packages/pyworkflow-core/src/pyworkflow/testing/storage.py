@@ -188,6 +188,13 @@ class StorageConformance:
             await s.open()
             await s.load("r")
 
+    async def test_opening_many_times_at_once_does_no_harm(self, storage_factory: Factory) -> None:
+        s = storage_factory()
+        await asyncio.gather(*(s.open() for _ in range(10)))
+        await asyncio.gather(*(add(s, f"r{n}") for n in range(10)))
+        assert len(await take(s)) == 10
+        await s.close()
+
     # -- append --------------------------------------------------------------------------
 
     async def test_events_are_kept_in_order_and_counted(self, open_storage: Any) -> None:

@@ -1,0 +1,245 @@
+"""What each call of a storage checks and changes; every check comes before the first change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from attrs import define, evolve, field
+
+from pyworkflow import wire
+from pyworkflow.errors import Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunNotFound
+from pyworkflow.model import RUN_OP, Effects, Event, Hook, Job, Message, Run, Status
+from pyworkflow_files.state import Held, State, hook_change, job_change, run_change
+
+
+@define(eq=False)
+class Transaction:
+    """Changes a state, and keeps the changes for the journal."""
+
+    state: State
+    changes: list[Sequence[Any]] = field(factory=list)
+
+    def _put(self, change: Sequence[Any]) -> None:
+        self.state.apply(change)
+        self.changes.append(change)
+
+    # -- runs ----------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> Run:
+        """Return a run.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        run = self.state.runs.get(run_id)
+        if run is None:
+            msg = f"there is no run {run_id!r}"
+            raise RunNotFound(msg)
+        return run
+
+    def create(self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook]) -> Run | None:
+        """Add a run; see `pyworkflow.ports.Storage.create`."""
+        runs, keys = self.state.runs, self.state.keys
+        taken = runs.get(run.id)
+        if taken is None and run.idempotency_key in keys:
+            taken = runs[keys[run.idempotency_key]]
+        if taken is not None:
+            return taken
+        self._check_hooks(hooks)
+        self._put(run_change(evolve(run, length=0)))
+        self._put(["events", run.id, len(events), wire.dumps(events)])
+        for job in jobs:
+            self._put(job_change(job))
+        for hook in hooks:
+            self._put(hook_change(hook))
+        return None
+
+    def append(
+        self,
+        run_id: str,
+        events: Sequence[Event],
+        jobs: Sequence[Job],
+        *,
+        expected: int | None,
+        lease: Job | None,
+        finish: bool,
+        status: Status | None,
+        now: datetime | None,
+        also: Effects,
+    ) -> int:
+        """Add to a history; see `pyworkflow.ports.Storage.append`."""
+        run = self.run(run_id)
+        self._check(run, expected, lease, status, also)
+        if events:
+            self._put(["events", run_id, len(events), wire.dumps(events)])
+        if status is not None:
+            self._set_status(run_id, status, now)
+        if lease is not None:
+            held = self._held(run_id, lease.op)
+            if finish:
+                self._forget(run_id, lease.op)
+            elif held is not None and held.job.lapsed:
+                self._put(job_change(evolve(held.job, lapsed=False), held.news))
+        for job in jobs:
+            self._write(job, owned=lease is not None and lease.op == job.op)
+        self._affect(run_id, also, now)
+        return self.state.runs[run_id].length
+
+    def _check(self, run: Run, expected: int | None, lease: Job | None, status: Status | None, also: Effects) -> None:
+        if lease is not None:
+            held = self._held(run.id, lease.op)
+            if held is None or (held.job.worker, held.job.epoch) != (lease.worker, lease.epoch):
+                msg = f"run {run.id!r} is held by somebody else now"
+                raise LeaseLost(msg)
+        elif status is None and run.status.is_final:
+            msg = f"run {run.id!r} has ended already: it is {run.status.value}"
+            raise RunEnded(msg)
+        if expected is not None and expected != run.length:
+            msg = f"the history of run {run.id!r} is {run.length} events long, not {expected}"
+            raise Conflict(msg)
+        self._check_hooks(also.hooks)
+        if lease is None and not all(self._is_open(run.id, token) for token in also.close):
+            msg = "the hook is closed: it had its payload, has expired, or its run has ended"
+            raise HookClosed(msg)
+
+    def _check_hooks(self, hooks: Sequence[Hook]) -> None:
+        for hook in hooks:
+            other = self.state.hooks.get(hook.token)
+            if other is not None and (other.run_id, other.op) != (hook.run_id, hook.op):
+                msg = f"the token of hook {hook.name!r} is in use by an open hook of run {other.run_id!r}"
+                raise HookTaken(msg, hook.token)
+
+    def _is_open(self, run_id: str, token: str) -> bool:
+        hook = self.state.hooks.get(token)
+        return hook is not None and hook.run_id == run_id
+
+    def _set_status(self, run_id: str, status: Status, now: datetime | None) -> None:
+        ended = now if status.is_final else None
+        self._put(run_change(evolve(self.state.runs[run_id], status=status, ended_at=ended)))
+        if status is not Status.RUNNING:
+            for op in list(self.state.jobs.get(run_id, ())):
+                self._forget(run_id, op)
+        if status.is_final:
+            for token in [token for token, hook in self.state.hooks.items() if hook.run_id == run_id]:
+                self._put(["no-hook", token])
+
+    def _affect(self, run_id: str, also: Effects, now: datetime | None) -> None:
+        for hook in also.hooks:
+            self._put(hook_change(hook))
+        for token in also.close:
+            if self._is_open(run_id, token):
+                self._put(["no-hook", token])
+        for op in also.drop:
+            held = self._held(run_id, op)
+            if held is not None and held.job.worker is None:
+                self._forget(run_id, op)
+            elif held is not None:
+                self._put(job_change(held.job, "dropped"))
+        for message in also.tell:
+            self._tell(message, now)
+
+    def _tell(self, message: Message, now: datetime | None) -> None:
+        run = self.state.runs.get(message.run_id)
+        if run is None or run.status.is_final:
+            return
+        self._put(["events", run.id, len(message.events), wire.dumps(message.events)])
+        if run.status is Status.RUNNING:
+            self._write(Job(run.id, RUN_OP, now, run.workflow), owned=False)
+
+    def purge(self, before: datetime, statuses: Collection[Status]) -> int:
+        """Delete ended runs; see `pyworkflow.ports.Storage.purge`."""
+        ended = [
+            run.id
+            for run in self.state.runs.values()
+            if run.status in statuses and run.status.is_final and run.ended_at is not None and run.ended_at < before
+        ]
+        for run_id in ended:
+            self._put(["no-run", run_id])
+        return len(ended)
+
+    # -- jobs ----------------------------------------------------------------------------
+
+    def claim(  # noqa: PLR0917 -- in the order of the port
+        self,
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        workflows: Collection[str] | None,
+        queues: Collection[str],
+    ) -> list[Job]:
+        """Take jobs whose time has come; see `pyworkflow.ports.Storage.claim`."""
+        leases = self.state.leases
+        for other in {**leases, **self.state.by_worker}:
+            if other != worker and (other not in leases or leases[other] <= now):
+                self._release(other, now, lapsed=True)
+        due = sorted(
+            (held.job.due, held.job.run_id, held.job.op)
+            for held in self.state.all_jobs()
+            if held.job.worker is None
+            and held.job.due is not None
+            and held.job.due <= now
+            and held.job.queue in queues
+            and (workflows is None or held.job.workflow in workflows)
+        )
+        claimed = []
+        for _, run_id, op in due[:limit]:
+            job = self.state.jobs[run_id][op].job
+            recoveries = job.recoveries + job.lapsed
+            job = evolve(job, due=None, worker=worker, epoch=job.epoch + 1, recoveries=recoveries)
+            self._put(job_change(job))
+            claimed.append(evolve(job, length=self.state.runs[run_id].length))
+        if claimed:
+            self._put(["lease", worker, (now + lease).isoformat()])
+        return claimed
+
+    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
+        """Prolong a worker's lease, or end it; see `pyworkflow.ports.Storage.renew`."""
+        if not lease:
+            self._release(worker, now, lapsed=False)
+            return []
+        self._put(["lease", worker, (now + lease).isoformat()])
+        told = []
+        for run_id, op in list(self.state.by_worker.get(worker, ())):
+            held = self.state.jobs[run_id][op]
+            if held.news:
+                told.append((run_id, op))
+                if held.news == "dropped":
+                    self._forget(run_id, op)
+                else:
+                    self._put(job_change(held.job))
+        return told
+
+    def _release(self, worker: str, now: datetime, *, lapsed: bool) -> None:
+        for run_id, op in list(self.state.by_worker.get(worker, ())):
+            held = self.state.jobs[run_id][op]
+            if held.news == "dropped":
+                self._forget(run_id, op)
+            else:
+                free = evolve(held.job, worker=None, due=now, lapsed=lapsed or held.job.lapsed)
+                self._put(job_change(free))
+        if worker in self.state.leases:
+            self._put(["no-lease", worker])
+
+    def _write(self, job: Job, *, owned: bool) -> None:
+        held = self._held(job.run_id, job.op)
+        if held is None:
+            self._put(job_change(job))
+            return
+        old = held.job
+        if owned:
+            data = old.data if job.data is None else job.data
+            self._put(job_change(evolve(old, due=job.due, data=data, worker=job.worker, lapsed=False)))
+        elif old.worker is not None:
+            self._put(job_change(old, held.news or "woken"))
+        elif job.due is not None and (old.due is None or job.due < old.due):
+            self._put(job_change(evolve(old, due=job.due)))
+
+    def _held(self, run_id: str, op: int) -> Held | None:
+        return self.state.jobs.get(run_id, {}).get(op)
+
+    def _forget(self, run_id: str, op: int) -> None:
+        if self._held(run_id, op) is not None:
+            self._put(["no-job", run_id, op])
