@@ -68,6 +68,7 @@ class Clock:
 
     def __call__(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """Return *run*, timed."""
+
         def timed(*args: Any) -> Any:
             began = time.perf_counter()
             try:

@@ -37,7 +37,15 @@ CONFIG_STRINGS = [
     f"exponential?base=1s&secret={CANARY}",
 ]  # fmt: skip
 
-SETTINGS = ["storage", "default_runtime", "default_retry", "celery_broker", "celery_backend", "aws_secret", "no_such_key"]
+SETTINGS = [
+    "storage",
+    "default_runtime",
+    "default_retry",
+    "celery_broker",
+    "celery_backend",
+    "aws_secret",
+    "no_such_key",
+]
 
 
 def told(error: BaseException) -> str:

@@ -178,7 +178,9 @@ async def test_hostile_names_are_values_and_nothing_else(tmp_path: Path) -> None
 
 @pytest.mark.asyncio
 async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    for n, content in enumerate([b"hello" * 500, os.urandom(5000), b"SQLite format 3\0" + b"\xff" * 5000, b"PK\x03\x04" * 99]):
+    for n, content in enumerate(
+        [b"hello" * 500, os.urandom(5000), b"SQLite format 3\0" + b"\xff" * 5000, b"PK\x03\x04" * 99]
+    ):
         path = tmp_path / f"{n}.db"
         path.write_bytes(content)
         with pytest.raises(StorageError, match=path.name):

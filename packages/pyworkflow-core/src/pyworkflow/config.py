@@ -25,7 +25,10 @@ S = TypeVar("S")
 PREFIX = "PYWORKFLOW_"
 
 # Which extra brings the settings with a prefix, of those that we know.
-_PACKAGES = {"celery": "celery", "aws": "aws", "lambda": "aws", "dynamodb": "aws", "sqlite": "sqlite"}
+_PACKAGES = {"celery": "celery", "aws": "aws", "deploy": "aws", "lambda": "aws", "dynamodb": "aws", "sqlite": "sqlite"}
+
+_NO_SETTINGS = frozenset({BLOCK, "PYWORKFLOW_MODULE"})
+"""Variables that say something else: what is not to be loaded, and which module a process serves."""
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +212,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
     return {
         name.removeprefix(PREFIX).lower(): _Given(value, f"environment variable {name}")
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name != BLOCK and value.strip()
+        if name.startswith(PREFIX) and name not in _NO_SETTINGS and value.strip()
     }
 
 
