@@ -12,6 +12,7 @@ import pytest
 from attrs import frozen
 from cattrs import Converter
 
+from pyworkflow import App
 from pyworkflow.errors import BackendNotFound, ConfigError, PluginConflict
 from pyworkflow.kinds import RETRY_POLICY, RUNTIME
 from pyworkflow.plugins import Plugins
@@ -492,3 +493,11 @@ def test_being_made_loads_nothing_and_reads_the_environment(monkeypatch, caplog)
     with caplog.at_level(logging.INFO):
         Plugins().load(["acme"])
     assert "plugin 'acme' is not loaded, as PYWORKFLOW_BLOCK_PLUGINS names it" in caplog.text
+
+
+def test_a_plugin_that_no_setting_names_observes_nothing() -> None:
+    app = App()
+    app.plugins.load_all()  # as when a name is looked for; the one for traces is installed with the package
+    assert app.historian() is None
+    app.configure(plugins=["opentelemetry"])
+    assert app.historian() is not None

@@ -61,6 +61,7 @@ class Plugins:
         self._distributions: dict[str, Distribution] = {}
         self._points: dict[str, EntryPoint] | None = None
         self._all_loaded = False
+        self._named: set[str] = set()  # by a setting: only these observe
 
     # -- finding ---------------------------------------------------------------
 
@@ -153,6 +154,7 @@ class Plugins:
                 self._load_named(plugin)
             elif not self._manager.is_registered(plugin):
                 self._register_object(plugin)
+        self._note_observers()
 
     def load_all(self) -> None:
         """Load every installed plugin that is not blocked; those that fail are remembered in `broken`."""
@@ -172,6 +174,7 @@ class Plugins:
         if name in self._blocked:
             logger.info("plugin %r is not loaded, as %s names it", name, BLOCK)
             return
+        self._named.add(name)
         if point := self._installed().get(name):
             self._load_point(name, point)
         elif not self._manager.has_plugin(name):
@@ -210,6 +213,7 @@ class Plugins:
         if name in self._blocked:
             logger.info("plugin %r is not loaded, as %s names it", name, BLOCK)
             return
+        self._named.add(name)
         self._register(plugin, name)
         self._refuse_broken(name)
 
@@ -224,8 +228,12 @@ class Plugins:
             self.broken.pop(name, None)  # another object of that name was
         except Exception as error:  # noqa: BLE001 -- one broken plugin must not take others with it
             self._note_broken(name, error)
+
+    def _note_observers(self) -> None:
+        """Have the plugins observe that a setting names; one loaded to see what it offers was not asked to."""
         self._observers = {
-            hook: tuple(_observer(impl, what) for impl in self._impls(hook)) for hook, what in _OBSERVED.items()
+            hook: tuple(_observer(impl, what) for impl in self._impls(hook) if impl.plugin_name in self._named)
+            for hook, what in _OBSERVED.items()
         }
 
     def _check_hooks(self, plugin: object) -> None:
