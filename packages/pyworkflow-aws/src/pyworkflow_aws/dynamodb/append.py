@@ -342,8 +342,8 @@ def _with_attributes(run: Run, attributes: Mapping[str, Plain]) -> Run:
     size = len(wire.dumps_plain(merged))
     if size > TOGETHER:
         msg = (
-            f"the attributes of run {run.id!r} take {size:,} bytes, and {TOGETHER:,} fit beside a run: they are for people "
-            "to see and to search for; keep data in results"
+            f"the attributes of run {run.id!r} take {size:,} bytes, and {TOGETHER:,} fit beside a run: they are for "
+            "people to see and to search for; keep data in results"
         )
         raise PayloadTooLarge(msg)
     return evolve(run, attributes=merged)
