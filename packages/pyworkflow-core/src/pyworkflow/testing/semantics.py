@@ -19,7 +19,7 @@ from pyworkflow.errors import (
     Unstorable,
     WorkflowTimeout,
 )
-from pyworkflow.model import CancelRequested, RunQuery, Status
+from pyworkflow.model import CancelRequested, Completed, RunQuery, Status
 from pyworkflow.testing import stories as kit
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import Declined, notes
@@ -238,7 +238,11 @@ class DurableSemantics:
     async def test_what_was_done_is_undone_when_the_run_is_cancelled(self, make_app: MakeApp, log: str) -> None:
         async with make_app() as app:
             handle = await app.start(kit.saga, (log, "waits"))
-            await until(lambda: len(notes(log)) == len(RESERVED))
+
+            async def reserved() -> bool:  # recorded, not just done
+                return sum(isinstance(event, Completed) for event in await handle.history()) == len(RESERVED)
+
+            await until(reserved)
             await handle.cancel()
             with pytest.raises(RunCancelled):
                 await handle.result(timeout=20)
