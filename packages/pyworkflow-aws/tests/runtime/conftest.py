@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -18,10 +19,17 @@ from pyworkflow_aws.transient_lambda import run_in_function
 
 _numbers = itertools.count(1)
 
+LIVE = bool(os.environ.get("PYWORKFLOW_AWS_LIVE"))
+
+if not LIVE:  # these need an account, and cost something
+    collect_ignore = ["test_live.py"]
+
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch):
-    """Some that no AWS would take: nothing here may reach one."""
+    """Some that no AWS would take: nothing here may reach one, but for what is meant to."""
+    if LIVE:
+        return
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")

@@ -148,3 +148,35 @@ async def sleeps(log: str, seconds: float) -> str:
 @workflow(name="fuzz.slowly")
 async def slowly(log: str, seconds: float) -> str:
     return await slow(log, seconds)
+
+
+@workflow(name="fuzz.many")
+async def many(log: str, steps: int, seconds: float) -> str:
+    for _ in range(steps):
+        await slow(log, seconds)
+    return "done"
+
+
+@step(name="fuzz.text", retries=0)
+async def text(size: int) -> str:
+    return "x" * size
+
+
+@step(name="fuzz.fail", retries=0)
+async def fail(size: int) -> None:
+    raise ValueError("x" * size)
+
+
+@workflow(name="fuzz.much")
+async def much(size: int) -> int:
+    return len(await text(size))
+
+
+@workflow(name="fuzz.fails_at_length")
+async def fails_at_length(size: int) -> None:
+    await fail(size)
+
+
+@workflow(name="fuzz.asks_for")
+async def asks_for(token: str) -> str:
+    return await hook("approval", str, token=f"live-{token}:{token}")

@@ -81,6 +81,14 @@ async def test_a_step_at_most_once_is_not_tried_again(local, app, programs, log)
 
 
 @pytest.mark.asyncio
+async def test_a_run_of_many_steps_goes_on_in_another_invocation_before_its_time_is_up(local, app, programs, log):
+    async with app("short") as client:
+        assert await client.call(programs.many, (log, 25, 0.15)) == "done"
+    assert notes(log) == ["slow"] * 25
+    assert local.functions["short"].invocations >= 2
+
+
+@pytest.mark.asyncio
 async def test_a_hook_is_a_callback(local, app, programs, log):
     async with app("durable") as client:
         handle = await client.start(programs.asks, (log,))

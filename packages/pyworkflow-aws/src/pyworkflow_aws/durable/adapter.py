@@ -21,7 +21,7 @@ from pyworkflow.model import CallStep, OpenHook, RunStarted, StartChild, StartTi
 from pyworkflow_aws.durable.muting import muted
 from pyworkflow_aws.durable.payloads import Payloads
 from pyworkflow_aws.durable.record import SHORT
-from pyworkflow_aws.durable.replay import CANCEL, DEADLINE, ORDER, Replay, check
+from pyworkflow_aws.durable.replay import CANCEL, DEADLINE, LATER, ORDER, Replay, check
 from pyworkflow_aws.durable.sdk import Abandoned, Interrupted, Journal, Mismatch, Suspended, operation_id
 from pyworkflow_aws.durable.steps import Call, failure_of, now
 from pyworkflow_aws.durable.tree import Open
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _FIRST_LOOK, _LAST_LOOK = 1.0, 10.0
 """Seconds after which the service is asked for news while steps run: at first, and in the long run."""
+
+_RESERVE = 0.1
+"""The last part of an invocation's time, in which nothing is begun."""
 
 _SOON = 0.05
 """Seconds between two looks for an operation whose time has come."""
@@ -64,6 +67,7 @@ class Adapter:
     replay: Replay = field(init=False)
     _left: set[str] = field(factory=set, init=False)  # recorded before, and not asked for yet
     _seen: int = field(default=0, init=False)
+    _time: float | None = field(default=None, init=False)  # for how long the invocation may go on
     _threads: Threads = field(init=False, default=Factory(lambda self: Threads(self.threads), takes_self=True))
     _signals: queue.SimpleQueue[tuple[Work, BaseException | None]] = field(factory=queue.SimpleQueue, init=False)
     _look: float = field(default=_FIRST_LOOK, init=False)
@@ -135,6 +139,10 @@ class Adapter:
     def _begin(self) -> bool:
         """See to all operations that nobody sees to; return whether the service was told of some of them already."""
         todo = [found for found in self.replay.tree.open.values() if self._needs_work(found)]
+        if todo and self._is_late():
+            if not self._busy():
+                self._go_on_later()
+            return False
         hooks = [found for found in todo if isinstance(found.pending.command, OpenHook)]
         if hooks:  # before the steps: one may tell somebody the token, who may answer at once
             todo = hooks
@@ -149,6 +157,22 @@ class Adapter:
         while hooks and any(found.work.running for found in hooks):
             self._take_signal(None)
         return bool(hooks)
+
+    def _is_late(self) -> bool:
+        """Whether so little of the invocation's time is left that nothing should be begun in it."""
+        left = self.journal.seconds_left()
+        if left is None:
+            return False
+        if self._time is None:
+            self._time = left
+        return left < _RESERVE * self._time
+
+    def _go_on_later(self) -> None:
+        """Leave the rest to another invocation: one that is ended by its time limit would do its last steps again."""
+        number = 0
+        while self.journal.read(f"later.{number}") is not None:
+            number += 1
+        self._ask(self.journal.wait, f"later.{number}", LATER, 1)
 
     def _needs_work(self, found: Open) -> bool:
         if found.work is not None and found.work.running:

@@ -38,6 +38,7 @@ Read = Callable[[str], Recorded | None]
 ORDER = "pyworkflow.order"
 CANCEL = "pyworkflow.cancel"
 DEADLINE = "pyworkflow.deadline"
+LATER = "pyworkflow.later"
 
 _INTERRUPTED = "StepInterruptedError"
 

@@ -95,16 +95,28 @@ class InProcess(Function):
         """Leave what is under way to its thread, which ends with the process."""
 
 
+_LONGEST_INIT = 60.0
+"""Seconds that a process may take until its handler is ready."""
+
+
 # -- sandboxes --------------------------------------------------------------------------
 
 
 @define(eq=False)
 class _Invocation:
     payload: bytes
-    ends: float  # as time.time() counts
+    timeout: float
+    ends: float = field(init=False)  # as time.time() counts
     id: str = field(factory=lambda: str(uuid.uuid4()))
     done: threading.Event = field(factory=threading.Event)
     answer: Answer | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.ends = time.time() + _LONGEST_INIT
+
+    def begin(self) -> None:
+        """Note that the handler has it: its time counts from now, and not from the start of its process."""
+        self.ends = time.time() + self.timeout
 
 
 class _RuntimeApi(ThreadingHTTPServer):
@@ -134,6 +146,7 @@ class _RuntimeApiHandler(BaseHTTPRequestHandler):
         if invocation is None:
             self.close_connection = True
             return
+        invocation.begin()
         headers = {
             "Content-Type": "application/json",
             "Lambda-Runtime-Aws-Request-Id": invocation.id,
@@ -201,14 +214,14 @@ class _Sandbox:
                 stderr=subprocess.STDOUT,
             )
 
-    def invoke(self, invocation: _Invocation, timeout: float) -> Answer:
+    def invoke(self, invocation: _Invocation) -> Answer:
         self.api.waiting.put(invocation)
         while not invocation.done.wait(0.02):
             if self.process.poll() is not None:
                 return self._exited(invocation)
             if time.time() > invocation.ends:
                 self.kill()
-                message = f"RequestId: {invocation.id} Error: Task timed out after {timeout:.2f} seconds"
+                message = f"RequestId: {invocation.id} Error: Task timed out after {invocation.timeout:.2f} seconds"
                 return _failed("Sandbox.Timedout", message)
         assert invocation.answer is not None  # noqa: S101 -- set before it is done
         return invocation.answer
@@ -273,7 +286,7 @@ class Sandboxed(Function):
         """Carry one invocation out in a process that is free, or in a new one."""
         sandbox = self._take(name, url)
         try:
-            return sandbox.invoke(_Invocation(payload, time.time() + self.timeout), self.timeout)
+            return sandbox.invoke(_Invocation(payload, self.timeout))
         finally:
             self._give_back(sandbox)
 
