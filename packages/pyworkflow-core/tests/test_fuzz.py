@@ -24,6 +24,7 @@ from pyworkflow.cli import main
 from pyworkflow.cli.output import Exit
 from pyworkflow.durations import delta, seconds
 from pyworkflow.errors import ConfigError, StorageError
+from pyworkflow.failures import record_of
 from pyworkflow.kinds import RETRY_POLICY, STORAGE
 from pyworkflow.model import (
     CallStep,
@@ -38,7 +39,6 @@ from pyworkflow.model import (
     StartChild,
     StartTimer,
 )
-from pyworkflow.failures import record_of
 from pyworkflow.portable import from_json, to_json
 from pyworkflow.primitives import when
 
@@ -49,8 +49,9 @@ many = settings(max_examples=MANY, deadline=None, suppress_health_check=list(Hea
 slow = pytest.mark.timeout(3600)
 
 words = st.sampled_from(
-    ["local", "memory", "sqlite", "exponential", "fixed", "none", "://", "?", "&", "=", "%", "%00", "%zz", "base", "cap",
-     "lease", "sweep", "1s", "-1", "nan", "1e309", "..", "/", "\0", "@", ":", "password", "secret", "user:pw@h", "∞"]
+    ["local", "memory", "sqlite", "exponential", "fixed", "none", "://", "?", "&", "=", "%", "%00", "%zz", "base",
+     "cap", "lease", "sweep", "1s", "-1", "nan", "1e309", "..", "/", "\0", "@", ":", "password", "secret", "user:pw@h",
+     "∞"]
 )  # fmt: skip
 config_strings = st.one_of(st.text(max_size=60), st.lists(words, max_size=8).map("".join))
 
@@ -74,9 +75,7 @@ def test_a_backend_is_made_or_refused(text: str, name: str) -> None:
 
 plugins = App(storage="memory://").plugins
 
-pieces = st.sampled_from(
-    ["1", "0", "-", ".", "5", "h", "m", "s", "ms", "day", "days", " ", "P", "T", "e9", "٣", "w", "µ"]
-)
+pieces = st.sampled_from(["1", "0", "-", ".", "5", "h", "m", "s", "ms", "day", "days", " ", "P", "T", "e9", "\u0663"])
 durations = st.one_of(
     st.text(max_size=20),
     st.lists(pieces, max_size=6).map("".join),

@@ -58,7 +58,7 @@ SAME: dict[str, Callable[[], Any]] = {
     "text": lambda: "ünï\x00\u202e\U0001f600",
     "a lone surrogate": lambda: "\ud800",
     "a tuple": lambda: (1, ("a", [])),
-    "keys that are no text": lambda: {1: "a", None: "b", (1, 2): "c", True: 2},
+    "keys that are no text": lambda: {1: "a", None: "b", (1, 2): "c", 2.5: 2},
     "a set": lambda: {1, "a", (2, 3)},
     "bytes": lambda: b"\xff\x00",
     "a decimal": lambda: Decimal("1.10"),
@@ -172,16 +172,16 @@ PLACES = ["start", "step argument", "step result", "result", "child", "hook"]
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_value_comes_back_the_same_or_is_refused(place: str, kind: str) -> None:
     seen.clear()
-    storage = MemoryStorage()
-    async with App(
-        storage=storage, default_durable=True, default_retries=0, default_runtime="local?replay=true"
-    ) as app:
+    came, refusal = None, ""
+    async with App(storage=MemoryStorage(), default_durable=True, default_runtime="local?replay=true") as app:
         try:
             came = await enter(app, place, kind)
         except (Unstorable, PayloadTooLarge) as error:
-            assert kind not in SAME, f"{kind} is refused: {error}"  # noqa: PT017 -- what is refused is the question
-            assert "payload." in str(error) or "hook" in str(error), str(error)
-            return
+            refusal = str(error)
+    if refusal:
+        assert kind not in SAME, refusal
+        assert "payload." in refusal or "hook" in refusal, "it says where"
+        return
     assert kind not in REFUSED
     expected = KINDS[kind]()
     assert type(came) is type(expected)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -81,7 +82,7 @@ def _sectors(change: Change) -> Iterable[Change]:
         return [change]
     at, data = change.offset, change.data
     cuts = [0, *range(SECTOR - at % SECTOR, len(data), SECTOR), len(data)]
-    return [Change("write", change.name, at + a, data[a:b]) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    return [Change("write", change.name, at + a, data[a:b]) for a, b in pairwise(cuts) if b > a]
 
 
 def _apply(content: bytearray, changes: Iterable[Change]) -> None:
@@ -130,7 +131,7 @@ class _File(apsw.VFSFile):
         self.disk.does(Change("cut", self.name, size))
         super().xTruncate(size)
 
-    def xSync(self, flags: int) -> None:  # noqa: ARG002, N802 -- SQLite's; the machine's own disk need not sync
+    def xSync(self, flags: int) -> None:  # noqa: N802 -- SQLite's; the machine's own disk need not sync
         self.disk.does(Change("sync", self.name))
 
 

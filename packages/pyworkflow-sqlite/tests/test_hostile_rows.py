@@ -106,6 +106,11 @@ async def prepared(path: Path) -> None:
             await asyncio.sleep(0)
 
 
+async def told_and_awaited(app: App, name: str) -> None:
+    await app.resume_hook(name, "anything")
+    await app.recorded().result(name)
+
+
 def damage(path: Path, how: Callable[[sqlite3.Connection], None]) -> None:
     db = sqlite3.connect(path, isolation_level=None)
     how(db)
@@ -133,8 +138,7 @@ async def test_a_damaged_run_is_set_aside_and_the_others_go_on(
             assert await runtime.result("bad") == "anything"
             return
         with pytest.raises(WorkflowError):
-            await app.resume_hook("bad", "anything")
-            await runtime.result("bad")
+            await told_and_awaited(app, "bad")
         try:
             assert (await runtime.run("bad")).status in {Status.BLOCKED, Status.RUNNING}
         except (DamagedHistory, RunNotFound) as error:
@@ -150,7 +154,7 @@ async def test_a_damaged_run_is_set_aside_and_the_others_go_on(
 NAMES = [
     "'; drop table runs; --", '" or 1=1 --', "%", "_", "\\", "\n", "../../etc/passwd", "$(touch x)", "`id`",
     "\x1b[31mred", "\u202egnp.exe", "é", "e\u0301", "😀", "NULL", "null", "0x41", "1e5", " ", "*", "?", "[a-z]", "{}",
-    "%s%s%n", "<script>", "a" * 900, "--", ";", "/* x */", ":name", "?1", "@v", "$v", "json", "[1]", "{\"a\":1}",
+    "%s%s%n", "<script>", "a" * 900, "--", ";", "/* x */", ":name", "?1", "@v", "$v", "json", "[1]", '{"a":1}',
 ]  # fmt: skip
 
 
@@ -178,14 +182,17 @@ async def test_hostile_names_are_values_and_nothing_else(tmp_path: Path) -> None
 
 @pytest.mark.asyncio
 async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    for n, content in enumerate(
-        [b"hello" * 500, os.urandom(5000), b"SQLite format 3\0" + b"\xff" * 5000, b"PK\x03\x04" * 99]
-    ):
+    contents = [b"hello" * 500, os.urandom(5000), b"SQLite format 3\0" + b"\xff" * 5000, b"PK\x03\x04" * 99]
+    for n, content in enumerate(contents):
         path = tmp_path / f"{n}.db"
         path.write_bytes(content)
         with pytest.raises(StorageError, match=path.name):
             await SQLiteStorage(path).open()
         assert path.read_bytes() == content
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
 @pytest.mark.asyncio
@@ -195,7 +202,7 @@ async def test_all_files_are_readable_by_their_owner_only(tmp_path: Path) -> Non
         await prepared(tmp_path / "runs.db")
         async with an_app(tmp_path / "runs.db") as app:
             await app.open_storage()
-            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+            modes = modes_in(tmp_path)
     finally:
         os.umask(before)
     assert len(modes) >= 2

@@ -526,11 +526,9 @@ class Worker:
         """Do what a decision entails once it is durable; return the steps to carry out."""
         execution.length = length
         self._tell_others(decision.jobs)
-        for event in decision.events:
-            if execution.once and isinstance(event, Completed | Failed | Retrying):
-                execution.once.pop(event.op, None)
+        if execution.once:
+            _forget_answered(execution, decision)
         for pending in decision.abandoned:
-            execution.once.pop(pending.op, None)
             if (task := execution.running.pop(pending.op, None)) is not None:
                 task.cancel()
         self._tell_plugins(execution, decision, length)
@@ -733,6 +731,13 @@ class Worker:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _forget_answered(execution: Execution, decision: Decision) -> None:
+    """Note that steps which must not begin again cannot any more: it is durable what came of them."""
+    answered = [event.op for event in decision.events if isinstance(event, Completed | Failed | Retrying)]
+    for op in (*answered, *(pending.op for pending in decision.abandoned)):
+        execution.once.pop(op, None)
 
 
 def _check_recoveries(job: Job) -> None:

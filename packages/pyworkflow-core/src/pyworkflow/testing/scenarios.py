@@ -185,17 +185,17 @@ def fits(parts: Tree, path: str, result: Any) -> bool:  # noqa: PLR0911 -- one c
     """Whether *result* is one that the workflow may come to."""
     match parts:
         case ["step" | "sync" | "reserve", key, *_]:
-            return result == key
+            return bool(result == key)
         case ["once", key, _]:
             return result in (key, "interrupted")
         case ["refused", key]:
-            return result == f"refused {key}"
+            return bool(result == f"refused {key}")
         case ["sleep", _]:
-            return result == "slept"
+            return bool(result == "slept")
         case ["chance"]:
             return isinstance(result, list)
         case ["hook", timeout]:
-            return result == f"to {path}" or (timeout is not None and result == "expired")
+            return bool(result == f"to {path}") or (timeout is not None and result == "expired")
         case ["child", inner]:
             return fits(inner, f"{path}/", result)
         case ["seq" | "gather", inner]:

@@ -48,6 +48,7 @@ MOST_TURNS = 20_000
 
 _LEASE = timedelta(seconds=4)
 _SWEEP = timedelta(seconds=1)
+_LONGEST = 4.0  # seconds that a call of the storage takes
 _HAZARD = 1 / 150  # per turn of a process
 
 
@@ -74,7 +75,7 @@ class Report:
 class SimulatedRuntime(LocalRuntime):
     """The local runtime with a heartbeat in virtual time, whose hints may get lost, doubled or late."""
 
-    heartbeat = Pulse
+    heartbeat = Pulse  # type: ignore[assignment]  # as much of one as is needed
 
     def __init__(self, app: App, faults: Faults) -> None:
         super().__init__(app, lease=_LEASE, sweep=_SWEEP, kept=faults.chance.choice([0, 1, 1000]))
@@ -177,7 +178,9 @@ class World:
             await self._ended.wait()
             if not self.ledger.open_runs:  # who was frozen may still want something
                 self.faults.active = False
-                await asyncio.sleep(2 + max((p.stopped_until - self.schedule.now for p in self.alive), default=0))
+                await asyncio.sleep(
+                    2 * _LONGEST + max((p.stopped_until - self.schedule.now for p in self.alive), default=0)
+                )
         for process in list(self.alive):
             await self.ask(lambda app: app.close(), process)
         self._look_at_ends()
@@ -232,8 +235,7 @@ class World:
         told: asyncio.Future[Any] = self.outside.create_future()
 
         def tell(outcome: Any) -> None:
-            if not told.done():
-                self.outside.call_soon(lambda: told.done() or told.set_result(outcome))
+            self.outside.call_soon(_settle, told, outcome)
 
         async def there() -> None:
             try:
@@ -253,7 +255,7 @@ class World:
         runtime = SimulatedRuntime(app, self.faults)
         app.clock, app._opened, app._runtimes = VirtualClock(process), True, {"local": runtime}
         app._storage = FaultyStorage(self.ledger, self.faults, lambda: self._pause(process), lambda: process.killed)
-        process.begins = lambda step: self.ledger.begins(runtime._worker and runtime._worker.name, step)
+        process.begins = lambda step: self.ledger.begins(runtime._worker.name if runtime._worker else None, step)
         self.apps[process] = app
         self.alive.append(process)
         self.everyone.append(process)
@@ -286,7 +288,7 @@ class World:
         elif what == "jump":
             process.offset += chance.choice([-90, -5, 5, 90])
         else:
-            process.stop(seconds, frozen=what == "freeze")
+            process.hold(seconds, frozen=what == "freeze")
 
     def _may(self, what: str) -> bool:
         if not self.faults.active or self.strikes >= self.faults.most:
@@ -305,7 +307,11 @@ class World:
             self._leave(process)
             grace = self.faults.chance.choice([0.0, 0.0, 2.0])
             closing = process.create_task(self.apps[process].close(grace))
-            closing.add_done_callback(lambda _: process.killed or process.kill())
+            closing.add_done_callback(lambda _: self._exit(process))
+
+    def _exit(self, process: Process) -> None:
+        if not process.killed:
+            process.kill()
 
     def _leave(self, process: Process) -> None:
         if process in self.alive:
@@ -347,6 +353,11 @@ class World:
 
 class _Lost(Exception):
     """The process that was asked is no more."""
+
+
+def _settle(told: asyncio.Future[Any], outcome: Any) -> None:
+    if not told.done():
+        told.set_result(outcome)
 
 
 def _recorded(app: App) -> DurableRuntime:

@@ -11,6 +11,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -46,7 +47,7 @@ class Schedule:
 
     def process(self, name: str, offset: float = 0.0) -> Process:
         """Start a process whose clock is *offset* seconds ahead."""
-        process = Process(self, name, offset)
+        process = Process(self, name, offset)  # type: ignore[abstract]  # there is no I/O
         self.processes.append(process)
         return process
 
@@ -144,7 +145,7 @@ class Process(asyncio.AbstractEventLoop):
         for tell in self.on_kill:
             tell()
 
-    def stop(self, seconds: float, *, frozen: bool) -> None:
+    def hold(self, seconds: float, *, frozen: bool) -> None:
         """Let nothing run for *seconds*; with *frozen* no thread either."""
         self.stopped_until = self.schedule.now + seconds
         if frozen:
@@ -156,10 +157,8 @@ class Process(asyncio.AbstractEventLoop):
         for task in self.tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             if not task.done():
-                try:
-                    task.get_coro().close()  # type: ignore[union-attr]
-                except BaseException:  # noqa: BLE001, S110 -- it is dead
-                    pass
+                with suppress(BaseException):  # it is dead
+                    task.get_coro().close()
         asyncio._set_running_loop(None)
         self.tasks.clear()
 
@@ -286,7 +285,5 @@ class Pulse:
     def stop(self) -> None:
         """Beat no more, and hand back."""
         self._stopped = True
-        try:
+        with suppress(Exception):  # as the real one
             self._last()
-        except Exception:  # noqa: BLE001, S110 -- as the real one
-            pass
