@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,14 @@ def test_their_own_suites_pass_there(suites, name):
     report = json.loads((folder / "report.json").read_text())
     assert report["classes"]
     assert all(found["cases"] and not found["failed"] for found in report["classes"])
+
+
+def test_the_core_wheel_has_the_templates_of_new_plugins(outside):
+    templates = CORE / "src" / "pyworkflow" / "cli" / "templates"
+    (wheel,) = outside.parents[2].glob("dist/pyworkflow_core-*.whl")
+    there = {str(file.relative_to(CORE / "src")) for file in templates.rglob("*.txt")}
+    assert there
+    assert there <= set(zipfile.ZipFile(wheel).namelist())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""``pyworkflow plugins``: what is installed, what it offers, and what failed."""
+"""``pyworkflow plugins``: what is installed, what it offers, and what failed; and beginning a new one."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import attrs
 import click
 
 from pyworkflow.app import default_app
+from pyworkflow.cli.group import Commands
+from pyworkflow.cli.new import new
 from pyworkflow.cli.output import Exit, print_json, print_table, say
 from pyworkflow.installed import conflicts
 from pyworkflow.kinds import PluginReport
 
 
-@click.command()
+@click.group(cls=Commands, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plugins(as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
+@click.pass_context
+def plugins(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
     """List the plugins: what each offers, and what could not be loaded and why.
 
     Exits with 1 if a plugin is broken, or if another distribution is in the way of this one.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     reports, foreign = default_app().plugins.report(), conflicts()
     if as_json:
         print_json({"plugins": [attrs.asdict(report) for report in reports], "conflicts": foreign})
@@ -27,7 +32,10 @@ def plugins(as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
         for line in foreign:
             say(line)
     if foreign or any(report.error is not None for report in reports):
-        click.get_current_context().exit(Exit.FAILED)
+        ctx.exit(Exit.FAILED)
+
+
+plugins.add_command(new)
 
 
 def _source(report: PluginReport) -> str:
