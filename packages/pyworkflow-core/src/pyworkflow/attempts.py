@@ -52,6 +52,7 @@ async def _in_time(
     timeout, heartbeat = step.options.timeout, step.options.heartbeat
     loop = asyncio.get_running_loop()
     call: Awaitable[Any]
+    deadline: float | None
     if step.is_async and heartbeat is None and timeout is not None:
         deadline, call = loop.time() + timeout, step.function(*args, **kwargs)
         if isinstance(call, CoroutineType):  # most are done before they wait for anything, and need no timer
