@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from pyworkflow._history import effective, open_children
+from pyworkflow._history import effective
 from pyworkflow.carrier import Carrier
 from pyworkflow.clock import pauses
-from pyworkflow.effects import to_child
 from pyworkflow.errors import (
     Conflict,
     DamagedHistory,
@@ -24,7 +23,6 @@ from pyworkflow.errors import (
     NonDeterminism,
     RunBlocked,
     RunEnded,
-    RunExists,
     RunNotFound,
     StorageError,
 )
@@ -38,8 +36,8 @@ from pyworkflow.execution import (
     facts_on_time,
 )
 from pyworkflow.failures import record_of
+from pyworkflow.family import Family
 from pyworkflow.handout import hand_out
-from pyworkflow.ids import child_id, new_seed
 from pyworkflow.machine import MAX_EVENTS, Machine
 from pyworkflow.model import (
     RUN_OP,
@@ -50,10 +48,8 @@ from pyworkflow.model import (
     Failed,
     Job,
     Message,
-    Parent,
     Retrying,
     Run,
-    RunContinued,
     RunRetried,
     RunStarted,
     StartChild,
@@ -111,7 +107,7 @@ class WorkerOptions:
 
 
 @define(eq=False)
-class Worker:
+class Worker(Family):
     """Advances runs of one storage on one event loop.
 
     A run that it holds costs one transaction for each step of a sequence: the result of a step and the request of the
@@ -640,69 +636,6 @@ class Worker:
             if execution.running.pop(pending.op, None) is not task:
                 return  # nobody waits for it any more
             pending = await self._advance(execution, [event])
-
-    # -- children ------------------------------------------------------------------------
-
-    async def _start_child(self, execution: Execution, pending: Pending) -> None:
-        """Create the run of a child. Its id follows from the operation, so doing it again does no harm."""
-        command, op, now = pending.command, pending.op, self.clock.now()
-        assert isinstance(command, StartChild)  # noqa: S101 -- tells the type checker
-        run_id = command.run_id or child_id(execution.run_id, op)
-        run = Run(run_id, command.name, now, length=1, idempotency_key=command.key, parent=execution.run_id)
-        parent = None if command.detached else Parent(execution.run_id, op)
-        workflow = self.registry.workflows.get(command.name)
-        fingerprint = "" if workflow is None else workflow.fingerprint
-        started = RunStarted(
-            now, run.workflow, command.args, command.kwargs, new_seed(), parent, fingerprint=fingerprint
-        )
-        facts: list[Event] = []
-        try:
-            existing = await self._insist(lambda: self._create(run, started))
-        except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
-            await self._give_up(execution, error)
-            return
-        execution.running.pop(op, None)
-        pending.begun = True
-        if existing is not None and existing.parent != execution.run_id and command.key is None:
-            msg = f"there is a run {existing.id!r} already, of workflow {existing.workflow!r}"
-            facts = [Failed(self.clock.now(), op, record_of(RunExists(msg), retryable=False))]
-        elif command.detached:
-            facts = [Completed(self.clock.now(), op, run.id if existing is None else existing.id)]
-        elif execution.gone or op not in execution.machine.pending:  # perhaps nobody waits for it any more
-            await self._insist(lambda: self._stop_unwanted(execution.run_id, command))
-        await self._continue(execution, facts)
-
-    async def _stop_unwanted(self, parent: str, command: StartChild) -> None:
-        """Stop a child that was created after its parent had stopped to wait for it, as is recorded."""
-        message = to_child(parent, command, self.clock.now())
-        with suppress(RunEnded, RunNotFound):
-            run, events = await self.storage.load(parent)
-            if not run.status.is_final and command in open_children(effective(events)):
-                return  # what is not written yet may come to nothing, or another worker goes on with the parent
-            run, _ = await self.storage.load(message.run_id, LAST)
-            job = Job(run.id, RUN_OP, self.clock.now(), run.workflow)
-            await self.storage.append(run.id, message.events, [job] if run.status is Status.RUNNING else ())
-            self._told([message])
-
-    async def _continue_as(self, execution: Execution, end: Event) -> None:
-        """Create the run that continues one that is about to end; doing it again does no harm."""
-        assert isinstance(end, RunContinued)  # noqa: S101 -- tells the type checker
-        workflow, now = execution.workflow, self.clock.now()
-        run = Run(end.run_id, workflow.name, now, length=1, parent=execution.run_id)
-        started = RunStarted(
-            now,
-            workflow.name,
-            end.args,
-            end.kwargs,
-            new_seed(),
-            execution.machine.parent,
-            execution.run_id,
-            workflow.fingerprint,
-        )
-        existing = await self._insist(lambda: self._create(run, started))
-        if existing is not None and existing.parent != execution.run_id:
-            msg = f"the run cannot continue as {end.run_id!r}: that is a run of workflow {existing.workflow!r} already"
-            raise RunExists(msg)
 
     async def _insist(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
         waits = pauses()
