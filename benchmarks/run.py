@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from cases import (
     b_concurrent,
     c_transient,
     d_long,
+    e_celery,
     f_timers,
     g_weight,
     h_latency,
@@ -38,7 +40,9 @@ from model import Case, Subject
 HERE = Path(__file__).resolve().parent
 WORK = HERE / ".work"  # on the disk of the project: a /tmp in memory would make commits look free
 RESULTS = HERE / "results"
-CASES = [module.CASE for module in (a_sequential, b_concurrent, c_transient, d_long, f_timers, g_weight, h_latency)]
+CASES = [
+    module.CASE for module in (a_sequential, b_concurrent, c_transient, d_long, e_celery, f_timers, g_weight, h_latency)
+]
 LIMIT = 180
 """Seconds after which a subject counts as stuck."""
 
@@ -120,15 +124,24 @@ def figures(subject: Subject) -> dict[str, float]:
 
 
 def _figures(command: Sequence[str], environment: dict[str, str]) -> dict[str, float]:
+    script = subprocess.Popen(
+        command,
+        cwd=WORK,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command, cwd=WORK, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
-        )
+        output, errors = script.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
+        os.killpg(script.pid, signal.SIGKILL)  # with the workers that it has started
+        script.communicate()
         raise peers.LeftOut(f"not done after {LIMIT} s") from None
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        complaint = done.stderr.strip().splitlines() or ["no output"]
+    lines = output.strip().splitlines()
+    if script.returncode or not lines:
+        complaint = errors.strip().splitlines() or ["no output"]
         raise peers.LeftOut(f"it failed: {complaint[-1]}")
     return json.loads(lines[-1])
 
