@@ -1,4 +1,4 @@
-"""The local runtime on DynamoDB, with machines kept and always rebuilt from the table."""
+"""The local runtime on DynamoDB. That machines may be rebuilt from the table at any time is among its faults."""
 
 from __future__ import annotations
 
@@ -10,25 +10,10 @@ from pyworkflow.testing.runtime import DurableConformance
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture
-def app_on(aws, new_table):
-    name = new_table()
-
-    def make(runtime):
-        return App(
-            storage=f"dynamodb://{name}", default_durable=True, default_retry="fixed?delay=1ms", default_runtime=runtime
+class TestLocalRuntime(DurableConformance):
+    @pytest.fixture
+    def make_app(self, aws, new_table):
+        name = new_table()
+        return lambda: App(
+            storage=f"dynamodb://{name}", default_durable=True, default_retry="fixed?delay=1ms", default_runtime="local"
         )
-
-    return make
-
-
-class TestKept(DurableConformance):
-    @pytest.fixture
-    def make_app(self, app_on):
-        return lambda: app_on("local")
-
-
-class TestAlwaysRebuilt(DurableConformance):
-    @pytest.fixture
-    def make_app(self, app_on):
-        return lambda: app_on("local?kept=0")

@@ -11,6 +11,8 @@ pytestmark = pytest.mark.timeout(180)
 
 
 class TestOnMinistack(StorageConformance):
+    many = 2000  # an emulator does some hundred calls a second
+
     @pytest.fixture
     def storage_factory(self, new_table):
         name = new_table()

@@ -162,7 +162,7 @@ def append(client: Client, holds: Holds, request: Append) -> int:
         hold = None
     for worker in {job.worker for job in request.jobs if job.worker is not None}:
         ensure_listed(client, holds, worker, request.now or 0)
-    with holds.turn(request.run_id):
+    with holds.turn([request.run_id, *(message.run_id for message in request.also.tell)]):
         return _change(client, holds, request, hold.state if hold is not None else None)
 
 

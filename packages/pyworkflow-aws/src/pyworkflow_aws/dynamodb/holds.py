@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from attrs import define, evolve, field, frozen
 
@@ -34,9 +36,13 @@ class Holds:
     _guard: threading.Lock = field(factory=threading.Lock)
     _turns: list[threading.Lock] = field(factory=lambda: [threading.Lock() for _ in range(_TURNS)])
 
-    def turn(self, run_id: str) -> threading.Lock:
-        """Return what threads of this process hold while they change a run: they need not get in each other's way."""
-        return self._turns[shard_of(run_id, _TURNS)]
+    @contextmanager
+    def turn(self, run_ids: Iterable[str]) -> Iterator[None]:
+        """Wait until no other thread of this process changes these runs: they need not get in each other's way."""
+        with ExitStack() as turns:
+            for number in sorted({shard_of(run_id, _TURNS) for run_id in run_ids}):  # in one order, for all of them
+                turns.enter_context(self._turns[number])
+            yield
 
     def add(self, job: Job, state: State | None) -> None:
         """Note that a job is held here."""
