@@ -49,9 +49,18 @@ class State:
     def apply(self, change: Sequence[Any]) -> None:  # noqa: C901, PLR0912 -- a case for each kind of change
         """Make one change, written as JSON."""
         match change:
-            case ["run", run_id, workflow, created, status, length, ended, key, parent]:
-                run = Run(run_id, workflow, _time(created), Status(status), length, _time_or_none(ended), key, parent)
-                self.runs[run_id] = run
+            case ["run", run_id, workflow, created, status, length, ended, key, parent, attributes]:
+                self.runs[run_id] = Run(
+                    run_id,
+                    workflow,
+                    _time(created),
+                    Status(status),
+                    length,
+                    _time_or_none(ended),
+                    key,
+                    parent,
+                    attributes,
+                )
                 self.histories.setdefault(run_id, [])
                 if key is not None:
                     self.keys[key] = run_id
@@ -114,7 +123,7 @@ def run_change(run: Run) -> list[Any]:
     """Return the change that adds *run*, or puts it in the place of what it was."""
     created, ended = run.created_at.isoformat(), run.ended_at and run.ended_at.isoformat()
     about = run.workflow, created, run.status.value, run.length, ended, run.idempotency_key, run.parent
-    return ["run", run.id, *about]
+    return ["run", run.id, *about, dict(run.attributes)]
 
 
 def job_change(job: Job, news: str = "") -> list[Any]:

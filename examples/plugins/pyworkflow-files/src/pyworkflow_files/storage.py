@@ -287,6 +287,7 @@ def _matches(run: Run, query: RunQuery) -> bool:
         and query.workflow in {None, run.workflow}
         and (query.created_after is None or run.created_at > query.created_after)
         and (query.created_before is None or run.created_at < query.created_before)
+        and all(name in run.attributes and run.attributes[name] == value for name, value in query.attributes.items())
     )
 
 

@@ -126,6 +126,9 @@ class Transaction:
                 self._put(["no-hook", token])
 
     def _affect(self, run_id: str, also: Effects, now: datetime | None) -> None:
+        if also.attributes:
+            run = self.state.runs[run_id]
+            self._put(run_change(evolve(run, attributes={**run.attributes, **also.attributes})))
         for hook in also.hooks:
             self._put(hook_change(hook))
         for token in also.close:
