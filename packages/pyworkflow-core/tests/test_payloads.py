@@ -92,7 +92,7 @@ KINDS = {**SAME, **REFUSED, **EITHER}
 
 @step(name="payload.takes", retries=0)
 async def takes(value: Any) -> Any:
-    seen.append(value)
+    seen.append(value)  # noqa: PW401 -- what the workflow saw is what is tested
     return "done"
 
 
@@ -103,7 +103,7 @@ async def gives(kind: str) -> Any:
 
 @workflow(name="payload.given")
 async def given(value: Any) -> str:
-    seen.append(value)
+    seen.append(value)  # noqa: PW401 -- what the workflow saw is what is tested
     return "done"
 
 
@@ -114,7 +114,7 @@ async def step_argument(kind: str) -> Any:
 
 @workflow(name="payload.step_result")
 async def step_result(kind: str) -> str:
-    seen.append(await gives(kind))
+    seen.append(await gives(kind))  # noqa: PW401 -- the same
     return "done"
 
 
@@ -130,7 +130,7 @@ async def child(kind: str) -> str:
 
 @workflow(name="payload.hooked")
 async def hooked() -> str:
-    seen.append(await hook("payload", token="payload"))
+    seen.append(await hook("payload", token="payload"))  # noqa: PW401 -- the same
     return "done"
 
 

@@ -84,7 +84,7 @@ def test_each_conformance_class_is_in_it(report):
 def test_it_says_what_is_supported_and_what_is_absent(report):
     runtime, policy = report["classes"]
     assert runtime["absent"] == ["can_retry"]
-    assert runtime["supported"] == ["children_are_runs", "guards_tokens", "needs_its_process"]
+    assert runtime["supported"] == ["can_cancel", "children_are_runs", "guards_tokens", "needs_its_process"]
     assert (policy["supported"], policy["absent"]) == (["seeded"], [])
 
 
