@@ -11,9 +11,10 @@ import gc
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from attrs import frozen
@@ -101,28 +102,58 @@ async def transient(count: int) -> int:
 # -- how things are counted ------------------------------------------------------------------
 
 
+class Bytecodes:
+    """Counts the bytecodes of our packages on this thread, within a ``with``."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        modules = pyworkflow, sys.modules["pyworkflow_sqlite"]
+        self._ours = tuple(str(Path(module.__file__ or "").parent) for module in modules)
+        self._thread = threading.get_ident()
+
+    if sys.version_info >= (3, 12):  # where tracing counts some twice
+
+        def __enter__(self) -> Bytecodes:
+            events = sys.monitoring.events
+            sys.monitoring.use_tool_id(sys.monitoring.PROFILER_ID, "guard")
+            sys.monitoring.register_callback(sys.monitoring.PROFILER_ID, events.INSTRUCTION, self._see)
+            sys.monitoring.set_events(sys.monitoring.PROFILER_ID, events.INSTRUCTION)
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            sys.monitoring.set_events(sys.monitoring.PROFILER_ID, 0)
+            sys.monitoring.free_tool_id(sys.monitoring.PROFILER_ID)
+
+        def _see(self, code: CodeType, _: int) -> Any:
+            if not code.co_filename.startswith(self._ours):
+                return sys.monitoring.DISABLE
+            self.count += threading.get_ident() == self._thread
+            return None
+
+    else:
+
+        def __enter__(self) -> Bytecodes:
+            self._before = sys.gettrace()
+            sys.settrace(self._trace)
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            sys.settrace(self._before)
+
+        def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
+            if event == "call":
+                if not frame.f_code.co_filename.startswith(self._ours):
+                    return None
+                frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            self.count += event == "opcode"
+            return self._trace
+
+
 async def bytecodes(act: Callable[[], Awaitable[Any]]) -> int:
     """Return how many bytecodes of our packages *act* takes on this thread."""
-    counted = 0
-    ours = str(Path(pyworkflow.__file__).parent), str(Path(sys.modules["pyworkflow_sqlite"].__file__ or "").parent)
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal counted
-        if event == "call":
-            if not frame.f_code.co_filename.startswith(ours):
-                return None
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        elif event == "opcode":
-            counted += 1
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
+    with Bytecodes() as bytecodes:
         await act()
-    finally:
-        sys.settrace(before)
-    return counted
+    return bytecodes.count
 
 
 async def per_step(app: App, workflow: Any) -> float:
