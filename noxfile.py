@@ -167,3 +167,10 @@ def bench(session: nox.Session) -> None:
     """Run the benchmarks."""
     install(session, ["test"], EVERYTHING)
     session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session(name="bench-guard")
+def bench_guard(session: nox.Session) -> None:
+    """Check what a run costs, in counts that a busy machine does not change."""
+    install(session, [], [CORE, SQLITE])
+    session.run("python", "benchmarks/guard.py")

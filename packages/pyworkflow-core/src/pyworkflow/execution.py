@@ -128,14 +128,15 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
         NonDeterminism: The workflow does not do again what its history says.
     """
     machine, running = execution.machine, execution.running
-    expired = [hook.token for fact in facts if isinstance(fact, Fired) and (hook := _hook(machine, fact.op))]
-    commands = machine.feed(facts)
-    if len(facts) == 1 == len(commands) and type(facts[0]) is Completed and machine.only_asks and not all_steps:
-        command = commands[0]
-        if type(command) is CallStep:  # one step of a sequence: what follows comes to this, and is found out faster
-            request = Requested(facts[0].at, command)
+    if len(facts) == 1 and type(facts[0]) is Completed and not all_steps:
+        expired, commands = [], machine.feed(facts)
+        if len(commands) == 1 and type(command := commands[0]) is CallStep and machine.only_asks:
+            request = Requested(facts[0].at, command)  # one step of a sequence: all that follows comes to this
             machine.record((request,))
             return Decision((facts[0], request), (machine.pending[command.op],))
+    else:
+        expired = [hook.token for fact in facts if isinstance(fact, Fired) and (hook := _hook(machine, fact.op))]
+        commands = machine.feed(facts)
     events: list[Event] = [*facts]
     events += [Patched(now, change) for change in machine.take_patches()]
     said = machine.take_said()

@@ -50,6 +50,8 @@ Body = Callable[[Plain, Plain], Coroutine[Any, Any, Plain]]
 
 Outcome = RunCompleted | RunFailed | RunCancelled | RunContinued
 
+_WITH_TIME = (StartTimer, OpenHook)  # a union would be made anew for each look at it
+
 MAX_EVENTS = 50_000
 """A run whose history is longer is asked to continue as a new one."""
 
@@ -411,7 +413,7 @@ class Machine(Asking):
             pending.op = op
             pending.command = self._asked[op] = pending.make(op)
             self.pending[op] = pending
-            if isinstance(pending.command, StartTimer | OpenHook):
+            if isinstance(pending.command, _WITH_TIME):
                 self._waking[op] = pending
         fresh.clear()
 

@@ -77,6 +77,8 @@ class Signature:
             Unstorable: An argument cannot be stored.
         """
         made = self._made or self._compile()
+        if made.single is not None and len(args) == 1 and not kwargs and made.single(args[0]):
+            return [args[0]], {}
         self._check(made, args, kwargs)
         out: list[Any] = []
         slot: _Slot | None = None
@@ -119,6 +121,8 @@ class Signature:
         made = self._made or self._compile()
         if type(args) is not list or type(kwargs) is not dict:
             raise Unstorable(f"the arguments of {self.what} have to be a list and a dict")
+        if made.single is not None and len(args) == 1 and not kwargs and made.single(args[0]):
+            return [args[0]], {}
         self._check(made, args, kwargs)
         out: list[Any] = []
         slot: _Slot | None = None
