@@ -47,7 +47,7 @@ class Claim:
 
     def wants(self, item: Item) -> bool:
         """Whether a job, as it is in the index, is one to take."""
-        return item.get("q") in self.queues and (self.workflows is None or item.get("jw") in self.workflows)
+        return item.get("q", "") in self.queues and (self.workflows is None or item.get("jw") in self.workflows)
 
 
 def claim(client: Client, holds: Holds, wanted: Claim) -> list[Job]:

@@ -151,7 +151,7 @@ def head_of(item: Item) -> Head:
             str(item["pa"]) if "pa" in item else None,
             json.loads(str(item.get("at", "{}"))),
         )
-        work = _work_of(item) if "q" in item else None
+        work = _work_of(item) if "la" in item else None
         if work is not None and "rd" in item and work.worker is None:
             work = evolve(work, due=int(item["du"]) if "du" in item else None)
         return Head(
@@ -191,12 +191,15 @@ def claimed(run_id: str, op: int, work: Work, data: object, length: int) -> Job:
 
 
 def _work_item(work: Work, run_id: str, shards: int) -> Item:
-    item: Item = {"jw": work.workflow, "q": work.queue, "e": work.epoch}
-    item |= {"la": int(work.lapsed), "rc": work.recoveries}
+    item: Item = {"jw": work.workflow, "e": work.epoch, "la": int(work.lapsed), "rc": work.recoveries}
+    if work.queue:
+        item["q"] = work.queue
     if work.data is not None:
         item["jd"] = work.data
     if work.worker is not None:
-        item |= {"wp": held_by(work.worker), "wt": work.since, "c": work.claim}
+        item |= {"wp": held_by(work.worker), "wt": work.since}
+        if work.claim:
+            item["c"] = work.claim
     elif work.due is not None:
         item |= {"wp": f"free#{shard_of(run_id, shards)}", "wt": work.due}
     if work.dropped:
@@ -210,7 +213,7 @@ def _work_of(item: Item) -> Work:
     time = int(item["wt"]) if where else None
     return Work(
         str(item["jw"]),
-        str(item["q"]),
+        str(item.get("q", "")),
         item.get("jd"),  # type: ignore[arg-type]
         time if worker is None else None,
         worker,
