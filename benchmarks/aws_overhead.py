@@ -1,6 +1,6 @@
 """What pyworkflow adds to AWS's durable execution SDK, side by side in one run on AWS's in-process local runner.
 
-    python benchmarks/aws_overhead.py [--steps 50] [--rounds 7]
+    python benchmarks/aws_overhead.py [--steps 50] [--rounds 15]
 
 Two programs of the same steps: one written with the SDK, one with pyworkflow; each invocation is timed inside the
 handler's function, so that the runner's own work and the SDK's end of an invocation count for neither. The second
@@ -114,7 +114,7 @@ def measure(make: Callable[[Clock], Callable[[Any, Any], Any]], name: str, steps
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     programs = {"SDK": (bare, ""), "sync steps": (ours, "bench.sync_run"), "async steps": (ours, "bench.async_run")}

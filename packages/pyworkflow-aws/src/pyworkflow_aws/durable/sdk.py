@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from attrs import frozen
@@ -94,6 +95,7 @@ class Failure(DurableOperationError):
         return failure
 
 
+@lru_cache(4096)  # each is asked for several times while a run is at it
 def operation_id(key: str) -> str:
     """Return the id under which the operation *key* is recorded."""
     return OperationIdNamespace(key).create_id_for_step(1)
