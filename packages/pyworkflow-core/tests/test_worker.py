@@ -396,3 +396,82 @@ async def test_an_observer_that_fails_breaks_no_run(caplog: pytest.LogCaptureFix
     async with durable(MemoryStorage(), plugins=[Broken()]) as app:
         assert await app.call(sums, (3,)) == 3
     assert "observer" in caplog.text
+
+
+# -- what the simulation found ---------------------------------------------------------------------------
+
+
+@workflow(name="worker.at_once")
+async def at_once(n: int) -> int:
+    if n:
+        await pyworkflow.continue_as_new(n - 1)
+    return n
+
+
+async def test_a_workflow_may_continue_as_new_before_it_has_asked_for_anything() -> None:
+    async with durable(MemoryStorage()) as app:
+        handle = await app.start(at_once, (3,))
+        assert await handle.result(timeout=20) == 0
+
+
+async def test_a_worker_whose_first_renewal_failed_is_none() -> None:
+    class Away(MemoryStorage):
+        fails = 0
+
+        def renew(self, *args: Any, **kwargs: Any) -> Any:
+            if self.fails:
+                self.fails -= 1
+                raise StorageError("the storage is away")
+            return super().renew(*args, **kwargs)
+
+    storage = Away()
+    run_id = await left_by_a_lost_worker(storage, attempts)
+    storage.fails = 1
+    async with durable(storage) as app, asyncio.timeout(20):
+        with pytest.raises(StorageError, match="away"):
+            await app.recorded().work()
+        await app.recorded().work()
+        assert await app.recorded().result(run_id) == 2
+
+
+async def test_what_a_claim_took_whose_answer_was_lost_is_taken_up_again() -> None:
+    class Lossy(MemoryStorage):
+        lost = 0
+
+        async def claim(self, *args: Any, **kwargs: Any) -> Any:
+            jobs = await super().claim(*args, **kwargs)
+            if jobs and not self.lost:
+                self.lost = len(jobs)
+                raise StorageError("the answer was lost")
+            return jobs
+
+    storage = Lossy()
+    run_id = await left_by_a_lost_worker(storage, attempts)
+    app = durable(storage, default_runtime="local?lease=200ms&sweep=20ms")
+    assert await outcome_of(app, run_id) == 2
+    assert storage.lost == 1
+
+
+async def test_a_step_at_most_once_that_is_cut_short_by_a_stop_does_not_begin_again() -> None:
+    begun: list[int] = []
+
+    @step(name="worker.once_long", at_most_once=True)
+    async def once_long() -> None:
+        begun.append(1)
+        await asyncio.sleep(3600)
+
+    @workflow(name="worker.once_cut")
+    async def once_cut() -> str:
+        try:
+            await once_long()
+        except StepInterrupted:
+            return "interrupted"
+        return "?"
+
+    storage = MemoryStorage()
+    async with durable(storage) as app:
+        handle = await app.start(once_cut)
+        while not begun:
+            await asyncio.sleep(0)
+    assert await outcome_of(durable(storage), handle.id) == "interrupted"
+    assert begun == [1]

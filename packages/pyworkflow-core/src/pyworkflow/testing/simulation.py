@@ -173,14 +173,15 @@ class World:
         self.outside.call_later(CALM, self._calm)
         numbers = range(self.chance.randint(2, MOST_RUNS))
         await asyncio.gather(*(self._client(n) for n in numbers if self.only is None or n in self.only))
-        while self.ledger.open_runs:
-            self._ended.clear()
-            await self._ended.wait()
-            if not self.ledger.open_runs:  # who was frozen may still want something
-                self.faults.active = False
-                await asyncio.sleep(
-                    2 * _LONGEST + max((p.stopped_until - self.schedule.now for p in self.alive), default=0)
-                )
+        before: dict[str, Status] = {}
+        while before != self.ledger.statuses:
+            while self.ledger.open_runs:
+                self._ended.clear()
+                await self._ended.wait()
+            self.faults.active = False
+            before = dict(self.ledger.statuses)  # who was frozen, or waits for an answer, may still want something
+            held = max((process.stopped_until - self.schedule.now for process in self.alive), default=0.0)
+            await asyncio.sleep(2 * _LONGEST + max(0.0, held))
         for process in list(self.alive):
             await self.ask(lambda app: app.close(), process)
         self._look_at_ends()
