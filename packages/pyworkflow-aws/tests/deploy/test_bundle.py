@@ -110,18 +110,22 @@ IMPORTED = {
 
 @pytest.mark.parametrize("runtime", KINDS)
 def test_the_handlers_imports_are_quick_and_need_nothing_but_the_zip(unpacked, runtime):
-    """In processor time, and the best of some, as a machine that tests does other things besides."""
-    code = (
-        f"import sys, time; sys.path.insert(0, {str(unpacked)!r}); began = time.process_time()\n"
-        f"import shop, {', '.join(IMPORTED[runtime])}\n"
-        "print(time.process_time() - began)"
-    )
-    command = [sys.executable, "-I", "-S", "-B", "-c", code]
+    """Held against what AWS's own packages take, in processor time and side by side: a machine that tests is busy."""
 
-    def took():
+    def took(modules):
+        code = (
+            f"import sys, time; sys.path.insert(0, {str(unpacked)!r}); began = time.process_time()\n"
+            f"import {', '.join(modules)}\n"
+            "print(time.process_time() - began)"
+        )
+        command = [sys.executable, "-I", "-S", "-B", "-c", code]
         return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    assert any(took() <= 0.35 for _ in range(10))
+    theirs = ["boto3", "botocore.session", "aws_durable_execution_sdk_python"]
+    pairs = [(took(["shop", *IMPORTED[runtime]]), took(theirs)) for _ in range(7)]
+    ours, without = (sorted(column)[3] for column in zip(*pairs, strict=True))
+    print(f"{ours:.3f} s, {without:.3f} s of it for AWS's own packages")  # noqa: T201 -- shown when it fails
+    assert ours <= max(0.35, 2 * without)
 
 
 def test_tools_for_developers_are_left_out(example):
