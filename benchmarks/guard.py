@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Self
 
 from attrs import frozen
 
@@ -113,7 +113,7 @@ class Bytecodes:
 
     if sys.version_info >= (3, 12):  # where tracing counts some twice
 
-        def __enter__(self) -> Bytecodes:
+        def __enter__(self) -> Self:
             events = sys.monitoring.events
             sys.monitoring.use_tool_id(sys.monitoring.PROFILER_ID, "guard")
             sys.monitoring.register_callback(sys.monitoring.PROFILER_ID, events.INSTRUCTION, self._see)
@@ -132,7 +132,7 @@ class Bytecodes:
 
     else:
 
-        def __enter__(self) -> Bytecodes:
+        def __enter__(self) -> Self:
             self._before = sys.gettrace()
             sys.settrace(self._trace)
             return self
