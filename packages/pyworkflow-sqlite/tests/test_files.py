@@ -16,7 +16,7 @@ import pytest
 
 from pyworkflow import App, step, workflow
 from pyworkflow.errors import ConfigError, Conflict, DamagedHistory, StorageBusy, StorageError
-from pyworkflow.model import Completed, Job, Run, RunQuery, RunStarted
+from pyworkflow.model import Completed, Job, Run, RunCompleted, RunQuery, RunStarted, Status
 from pyworkflow_sqlite import SQLiteStorage
 from pyworkflow_sqlite.schema import APPLICATION_ID, MIGRATIONS
 
@@ -343,6 +343,28 @@ async def test_an_append_of_a_step_is_one_statement(tmp_path):
     storage._database.call(lambda db: db.set_trace_callback(None), writes=False)
     await storage.close()
     assert [statement.split()[0].lower() for statement in seen] == ["begin", "insert", "commit"]
+
+
+async def test_what_was_submitted_before_closing_is_written(tmp_path):
+    await with_run(tmp_path / "runs.db", "r")
+    storage = await opened(tmp_path / "runs.db")
+    writing = asyncio.create_task(storage.append("r", [Completed(T0, 1, 1)], expected=1))
+    await asyncio.sleep(0)  # it is submitted, and not handed over
+    storage._database.close()
+    assert await writing == 2
+
+
+async def test_a_run_that_ends_leaves_no_job_behind(tmp_path):
+    storage = await opened(tmp_path / "runs.db")
+    await storage.create(
+        Run("r", "flow", T0, length=1), [RunStarted(T0, "flow", [], {}, "")], [Job("r", due=T0, workflow="flow")]
+    )
+    (lease,) = await storage.claim("w", T0, timedelta(seconds=9), 1)
+    await storage.append(
+        "r", [RunCompleted(T0, 1)], expected=1, lease=lease, finish=True, status=Status.COMPLETED, now=T0
+    )
+    assert await storage.due() is None
+    await storage.close()
 
 
 async def test_an_append_that_is_refused_does_not_hurt_those_beside_it(tmp_path):
