@@ -41,16 +41,9 @@ def emulator() -> ModuleType:
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     folder = tmp_path_factory.mktemp("celery-dynamodb")
-    with emulator().running(tmp_path_factory.mktemp("ministack")) as url, pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "200000000000",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-            "AWS_CONFIG_FILE": str(folder / "no-config"),
-            "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-credentials"),
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
+    aws = emulator()
+    with aws.running(tmp_path_factory.mktemp("ministack")) as url, pytest.MonkeyPatch.context() as environment:
+        for name, value in aws.owner(url, "200000000000", folder).items():
             environment.setenv(name, value)
         client = Client("runs", None, None, 1, None)
         client.open()

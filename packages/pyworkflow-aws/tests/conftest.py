@@ -50,15 +50,7 @@ def moto(tmp_path_factory):
 def aws(ministack, monkeypatch, tmp_path):
     """The environment of the owner of an empty account on the emulator; gives the number of the account."""
     account = str(next(_ACCOUNTS))
-    for name, value in {
-        "AWS_ENDPOINT_URL": ministack,
-        "AWS_ACCESS_KEY_ID": account,
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    for name, value in _beside("ministack").owner(ministack, account, tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)

@@ -81,7 +81,15 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 
 class Workers:
-    """Celery workers of one storage and broker, each in a process group of its own."""
+    """Celery workers of one storage and broker, each in a process group of its own.
+
+    Attributes:
+        module: What they import.
+        place: Where that is.
+    """
+
+    module = "celery_flows"
+    place = HERE
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -101,9 +109,9 @@ class Workers:
         """Start a worker, and do not wait."""
         name = f"w{len(self.logs) + 1}"
         log = self.folder / f"{name}.log"
-        plain = ["-m", "celery", "-A", "celery_flows", "worker", "--without-gossip", "--without-mingle"]
+        plain = ["-m", "celery", "-A", self.module, "worker", "--without-gossip", "--without-mingle"]
         command = list(command) or [*plain, "-l", "INFO", "-n", f"{name}@test", *options]
-        environment = {**os.environ, **self.env, **env, "PYTHONPATH": str(HERE), "C_FORCE_ROOT": "1"}
+        environment = {**os.environ, **self.env, **env, "PYTHONPATH": str(self.place), "C_FORCE_ROOT": "1"}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, *command],
