@@ -44,12 +44,12 @@ def ministack() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("matrix")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory, scratch: Path) -> Iterator[dict[str, str]]:
     """The environment of the owner of an account on an emulator of AWS."""
     emulator = ministack()
@@ -57,7 +57,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory, scratch: Path) -> Iterator[dic
         yield emulator.owner(url, "300000000000", scratch)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def in_aws(aws: dict[str, str]) -> Callable[[], Any]:
     """A context in which boto3 goes by that environment."""
 
@@ -74,7 +74,7 @@ def in_aws(aws: dict[str, str]) -> Callable[[], Any]:
     return inside
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def new_table(in_aws: Callable[[], Any]) -> Callable[[str], str]:
     def make(name: str) -> str:
         with in_aws():
@@ -94,7 +94,7 @@ class MatrixWorkers(Workers):
     place = HERE
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def celery_workers(
     tmp_path_factory: pytest.TempPathFactory, scratch: Path, aws: dict[str, str], new_table: Callable[[str], str]
 ) -> Iterator[dict[str, dict[str, str]]]:
@@ -121,7 +121,7 @@ def celery_workers(
     redis.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def functions() -> Iterator[dict[str, dict[str, str]]]:
     """Functions of a local Lambda, by runtime; gives the settings of who invokes them."""
     with Endpoint() as endpoint:
@@ -144,7 +144,7 @@ def functions() -> Iterator[dict[str, dict[str, str]]]:
 # -- playing ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def told(request: pytest.FixtureRequest, scratch: Path, in_aws: Callable[[], Any]) -> Callable[[str], dict[str, Told]]:
     """Return what came of the stories at a place; each place is played once."""
     known: dict[str, dict[str, Told]] = {}
