@@ -36,7 +36,7 @@ from pyworkflow.execution import (
     facts_on_time,
 )
 from pyworkflow.failures import record_of
-from pyworkflow.family import Family
+from pyworkflow.family import Family, create_once
 from pyworkflow.handout import hand_out
 from pyworkflow.machine import MAX_EVENTS, Machine
 from pyworkflow.model import (
@@ -230,7 +230,7 @@ class Worker(Family):
         self._beginning.append(self.name)
         hooks = () if decision.also is None or decision.status else decision.also.hooks
         try:
-            existing = await self.storage.create(run, decision.events, jobs, hooks)
+            existing = await create_once(self.storage, run, decision.events, jobs, hooks)
         except HookTaken:  # the workflow has to be told, so it begins like any run that is taken up later
             return await self._create(run, started)
         finally:
@@ -248,7 +248,7 @@ class Worker(Family):
         """Create *run* for whoever takes it up; return the run that has its id or key already, if there is one."""
         new = evolve(run, status=Status.RUNNING, length=1, ended_at=None)
         job = Job(run.id, RUN_OP, started.at, run.workflow)
-        existing = await self.storage.create(new, [started], [job])
+        existing = await create_once(self.storage, new, [started], [job])
         self.wake_at(started.at)
         self._tell_others([job])
         return existing

@@ -24,6 +24,7 @@ from pyworkflow.errors import (
     StorageError,
 )
 from pyworkflow.failures import rebuild
+from pyworkflow.family import create_once
 from pyworkflow.heartbeat import Heartbeat
 from pyworkflow.ids import new_run_id, new_seed
 from pyworkflow.model import (
@@ -114,7 +115,7 @@ class StoredRuntime(StoredRuns):
         if self.begins:
             return await (await self.ensure_worker()).begin(run, started, workflow)
         job = Job(run.id, RUN_OP, started.at, workflow.name)
-        existing = await (await self.storage()).create(evolve(run, length=1), [started], [job])
+        existing = await create_once(await self.storage(), evolve(run, length=1), [started], [job])
         if existing is None:
             await self.notify([job])
         return existing

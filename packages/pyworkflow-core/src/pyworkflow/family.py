@@ -24,6 +24,7 @@ from pyworkflow.model import (
     Completed,
     Event,
     Failed,
+    Hook,
     Job,
     Message,
     Parent,
@@ -42,6 +43,21 @@ if TYPE_CHECKING:
     from pyworkflow.registry import Registry
 
 T = TypeVar("T")
+
+
+async def create_once(
+    storage: Storage, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+) -> Run | None:
+    """Create a run as `Storage.create` does; one that is there already but is this very one counts as created.
+
+    A storage that tries again by itself, as its first answer was lost, finds what it has created.
+    """
+    existing = await storage.create(run, events, jobs, hooks)
+    if existing is not None and existing.id == run.id:
+        _, (first, *_) = await storage.load(run.id)
+        if first == events[0]:  # with its seed, so it is nobody else's
+            return None
+    return existing
 
 
 class Family(ABC):
