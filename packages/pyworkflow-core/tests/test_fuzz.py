@@ -176,7 +176,8 @@ def test_a_command_line_ends_with_an_exit_code_that_is_documented(
 ) -> None:
     # What waits for something, or starts a server, is not for here.
     words = [word for word in words if word not in {"worker", "run", "init"}]
-    folder, out = tmp_path_factory.getbasetemp(), io.StringIO()
+    folder, out = tmp_path_factory.getbasetemp() / "command-lines", io.StringIO()
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(out):
         patched.chdir(folder)
         patched.setenv("PYWORKFLOW_STORAGE", "memory://")
