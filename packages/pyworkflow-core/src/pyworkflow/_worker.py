@@ -403,7 +403,7 @@ class Worker(Family):
             raise RunEnded(run.id)
         if not execution.machine.is_new:
             execution.machine = Machine(execution.workflow.body, run.id)
-        execution.length = run.length
+        self._grown(execution, run.length)
         execution.machine.replay(effective(events))
         for op in list(execution.running):
             if op in execution.machine.pending:
@@ -422,7 +422,12 @@ class Worker(Family):
             await self._rebuild(execution)
             return
         execution.machine.replay(news)
-        execution.length = run.length
+        self._grown(execution, run.length)
+
+    def _grown(self, execution: Execution, length: int) -> None:
+        """Note how long the history is; what has come to it may be of somebody who holds the run by now."""
+        execution.unsure = execution.unsure or length > max(execution.length, execution.lease.length)
+        execution.length = length
 
     async def _load(self, run_id: str, after: int) -> tuple[Run, list[Event]]:
         return await self._insist(lambda: self.storage.load(run_id, after))
@@ -490,13 +495,13 @@ class Worker(Family):
         return shared
 
     async def _write(self, execution: Execution, decision: Decision, now: datetime) -> int:
-        if not decision.events and not decision.parked:
+        if not decision.events and not decision.parked and not (execution.unsure and decision.todo):
             return execution.length
         jobs = [*decision.jobs, *([_free(execution.lease, decision.wake)] if decision.parked else ())]
         waits, also = pauses(), decision.also
         while True:
             try:
-                return await self.storage.append(
+                length = await self.storage.append(
                     execution.run_id,
                     decision.events,
                     jobs,
@@ -516,6 +521,9 @@ class Worker(Family):
             except StorageError as error:  # what was done is not thrown away because the disk is full
                 logger.warning("run %s cannot be written, trying again: %s", execution.run_id, error)
                 await asyncio.sleep(next(waits))
+            else:
+                execution.unsure = False
+                return length
             now = self.clock.now()
 
     def _written(self, execution: Execution, decision: Decision, length: int) -> Sequence[Pending]:

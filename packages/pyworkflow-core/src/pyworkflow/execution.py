@@ -78,6 +78,7 @@ class Execution:
         once: The steps that were begun, must not begin again, and have no answer yet that is durable; their names.
         busy: Somebody is writing; what comes meanwhile goes to the inbox.
         stale: The history has grown from outside.
+        unsure: It has, and nothing was written since, so the lease may be lost: no step may begin before that is known.
         gone: The run is not ours any more.
     """
 
@@ -92,6 +93,7 @@ class Execution:
     once: dict[int, str] = field(factory=dict)
     busy: bool = False
     stale: bool = False
+    unsure: bool = False
     gone: bool = False
 
 
