@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -434,6 +434,27 @@ async def test_feeding_inside_a_running_loop_leaves_it_as_it_was() -> None:
 test_feeding_inside_a_running_loop_leaves_it_as_it_was = pytest.mark.asyncio(
     test_feeding_inside_a_running_loop_leaves_it_as_it_was
 )
+
+
+async def reads_on() -> list[Any]:
+    async def results() -> AsyncIterator[Any]:
+        for step in (a, b):
+            yield await step()
+
+    return [result async for result in results()]
+
+
+@pytest.mark.asyncio
+async def test_an_asynchronous_generator_of_a_workflow_is_not_closed_by_the_loop_outside() -> None:
+    outer, complaints = asyncio.get_running_loop(), []
+    outer.set_exception_handler(lambda _, context: complaints.append(context))
+    m = machine(reads_on)
+    (asked,) = m.feed([STARTED])
+    await outer.shutdown_asyncgens()  # as at the end of asyncio.run()
+    m.feed([Requested(T0, asked), Completed(T0, 1, "first")])
+    m.close()
+    await asyncio.sleep(0)
+    assert complaints == []
 
 
 # -- what a workflow cannot do ------------------------------------------------------------------------------

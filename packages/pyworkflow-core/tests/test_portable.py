@@ -13,7 +13,7 @@ from pyworkflow import App, hook, sleep, step, workflow
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import ConfigError, NonDeterminism, RunBlocked, RunExists
 from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import Patched, Run, RunStarted
+from pyworkflow.model import CallStep, HandedOut, Patched, Requested, Run, RunStarted
 from pyworkflow.portable import from_json, to_json
 from pyworkflow.replaying import replay_history
 from pyworkflow.testing.until import until
@@ -63,6 +63,20 @@ async def test_a_parked_run_goes_on_in_another_storage_and_not_in_the_first() ->
             assert await second.recorded().result(handle.id) == "hello"
         with pytest.raises(RunBlocked, match="go on elsewhere"):
             await handle.result("20s")
+
+
+@pytest.mark.asyncio
+async def test_steps_that_were_handed_out_are_carried_out_where_the_run_goes_on() -> None:
+    events = [
+        RunStarted(T0, "port.asking", ["t"], {}, "seed"),
+        Requested(T0, CallStep(1, "port.note", ["begun"], {})),
+        HandedOut(T0, (1,)),
+    ]
+    async with an_app(MemoryStorage()) as app, app.worker():
+        await app.runtime().adopt(Run("port-1", "port.asking", T0), events)
+        await until(lambda: app.recorded().hooks())
+        await app.resume_hook("t", "hello")
+        assert await app.recorded().result("port-1") == "hello"
 
 
 @pytest.mark.asyncio

@@ -125,6 +125,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.root = Lane()
         self._outer: asyncio.AbstractEventLoop | None = None
         self._outer_task: asyncio.Task[Any] | None = None
+        self._outer_hooks: tuple[Any, Any] | None = None
 
     def __enter__(self) -> None:
         """Become the running loop of this thread, with no current task, until left."""
@@ -133,10 +134,17 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         if task is not None:
             asyncio._leave_task(outer, task)  # type: ignore[arg-type]
         asyncio._set_running_loop(self)
+        hooks = sys.get_asyncgen_hooks()
+        if hooks.firstiter is not None:  # or the outer loop would close the workflow's asynchronous generators
+            self._outer_hooks = hooks.firstiter, hooks.finalizer
+            sys.set_asyncgen_hooks(None, None)
 
     def __exit__(self, *_: object) -> None:
         outer, task = self._outer, self._outer_task
         asyncio._set_running_loop(outer)
+        if self._outer_hooks is not None:
+            sys.set_asyncgen_hooks(*self._outer_hooks)
+            self._outer_hooks = None
         if task is not None:
             asyncio._enter_task(outer, task)  # type: ignore[arg-type]
         self._outer = self._outer_task = None

@@ -25,6 +25,7 @@ from pyworkflow.model import (
     CancelRequested,
     Effects,
     Event,
+    HandedOut,
     Hook,
     Job,
     Page,
@@ -192,6 +193,8 @@ class StoredRuns(DurableRuntime):
             RunExists: There is a run with its id, or its idempotency key, already.
         """
         running, now = run.status is Status.RUNNING, self.clock.now()
+        if running and any(isinstance(event, HandedOut) for event in events):
+            events = [*events, RunRetried(now)]  # the jobs are not here: what was handed out is the run's own again
         jobs = [Job(run.id, RUN_OP, now, run.workflow)] if running else []
         asked = [] if run.status.is_final else open_hooks(effective(events))
         hooks = [hook_of(run.id, command) for command in asked]
