@@ -132,7 +132,7 @@ async def test_a_damaged_run_is_set_aside_and_the_others_go_on(
         assert await runtime.result("good") == "fine"
         listed = await runtime.runs(RunQuery())
         assert "good" in {run.id for run in listed.runs}
-        assert len(await runtime.hooks()) <= 1
+        assert len(await runtime.hooks("bad")) <= 1
         if kind == HARMLESS:
             await app.resume_hook("bad", "anything")
             assert await runtime.result("bad") == "anything"
