@@ -142,7 +142,7 @@ async def goes_on(app: App, lost: list[int]) -> None:
         await runtime.retry(run_id)
         assert await runtime.result(run_id) == result
     page = await app.runs(RunQuery(limit=1000))
-    assert {run.status for run in page.runs} == {
+    assert {run.status for run in page.runs if not run.workflow.endswith(":schedule")} == {
         Status.COMPLETED, Status.CANCELLED, Status.TERMINATED, Status.CONTINUED
     }  # fmt: skip
 

@@ -73,15 +73,10 @@ async def start(
     context = workflow_context.get()
     if context is not None and step_context.get() is None:
         child = await context.start_child(workflow, args, kwargs, run_id, idempotency_key)
-        return _handle(child, workflow)
+        from pyworkflow.handle import RunHandle
+
+        return RunHandle(child, None, workflow)  # type: ignore[arg-type]  # a workflow can ask it for its id alone
     return await _app("start").start(workflow, args, kwargs, run_id=run_id, idempotency_key=idempotency_key)
-
-
-def _handle(run_id: str, workflow: Workflow[..., R]) -> RunHandle[R]:
-    from pyworkflow.app import default_app
-    from pyworkflow.handle import RunHandle
-
-    return RunHandle(run_id, default_app().runtime(workflow.runtime), workflow)
 
 
 def run(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
