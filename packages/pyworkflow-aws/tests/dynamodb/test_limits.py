@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from datetime import timedelta
 
 import pytest
 
-from pyworkflow.errors import DamagedHistory, LeaseLost, PayloadTooLarge, RunNotFound
+from pyworkflow.errors import DamagedHistory, LeaseLost, PayloadTooLarge, RunNotFound, StorageError
 from pyworkflow.model import Completed, Effects, Hook, Message, RunCompleted, Status
 from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, run, started, take
 from pyworkflow_aws.dynamodb import DynamoDBStorage, payloads
@@ -261,3 +262,14 @@ async def test_a_damaged_run_is_told_of_and_hides_no_other(opened):
             await s.load(run_id)
     assert (await s.load("r2"))[0].length == 3
     await s.close()
+
+
+async def test_closing_finishes_what_is_under_way(opened):
+    s = await opened()
+    await add(s)
+    writes = [asyncio.create_task(s.append("r", facts(1, op), [job(op=op)])) for op in range(1, 9)]
+    await asyncio.sleep(0)
+    await s.close()
+    assert sorted(await asyncio.gather(*writes)) == list(range(2, 10))
+    with pytest.raises(StorageError, match="is closed"):
+        await s.load("r")

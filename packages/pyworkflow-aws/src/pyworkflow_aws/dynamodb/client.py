@@ -6,9 +6,11 @@ import asyncio
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from attrs import Factory, frozen
@@ -93,15 +95,21 @@ class Client:
         self._boto: Any = None
         self._calls: ThreadPoolExecutor | None = None
         self._fans: ThreadPoolExecutor | None = None
-        self._process = 0
+        self._process = os.getpid()
+        self._opening = threading.Lock()
 
     # -- life ----------------------------------------------------------------------------
 
     def open(self) -> None:
         """Make what talks to AWS, unless this process has it."""
-        if self._boto is not None and self._process == os.getpid():
-            return
-        import boto3
+        if self._process != os.getpid():
+            self._opening = threading.Lock()  # a forked child has that of its parent, in whatever state
+            self._boto, self._process = None, os.getpid()
+        with self._opening:
+            if self._boto is None:
+                self._connect()
+
+    def _connect(self) -> None:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
@@ -113,26 +121,26 @@ class Client:
             tcp_keepalive=True,
         )
         try:
-            session = boto3.session.Session(region_name=self._region)
-            self._boto = session.client("dynamodb", endpoint_url=self._endpoint, config=config)
+            session = _session(self._region)
+            boto = session.client("dynamodb", endpoint_url=self._endpoint, config=config)
             if self.bucket is not None:
                 self.bucket.open(session.client("s3", endpoint_url=self._endpoint, config=config), self.repeat)
         except (BotoCoreError, ValueError) as error:
             raise StorageError(f"table {self.table!r}: {error}") from error
         self._calls = ThreadPoolExecutor(self._size, "pyworkflow-dynamodb")
         self._fans = ThreadPoolExecutor(self._size, "pyworkflow-dynamodb-fan")
-        self._process = os.getpid()
+        self._boto = boto
 
     def close(self) -> None:
         """Finish what is under way and close connections."""
-        boto, self._boto = self._boto, None
-        if boto is None:
-            return
+        calls, self._calls = self._calls, None
         if self._process == os.getpid():
-            for pool in (self._calls, self._fans):
+            for pool in (calls, self._fans):
                 if pool is not None:
                     pool.shutdown()
-        boto.close()
+        boto, self._boto = self._boto, None
+        if boto is not None:
+            boto.close()
         if self.bucket is not None:
             self.bucket.close()
 
@@ -146,16 +154,15 @@ class Client:
         if self._boto is None:
             msg = f"the storage of table {self.table!r} is closed; open it first"
             raise StorageError(msg)
+        if self._process != os.getpid():
+            self.open()  # a forked child: threads and connections stayed with the parent
         return self._boto
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """Call *function* in a thread. Cancelling does not part from it: what it writes is written when this ends."""
-        if self._calls is None or self._boto is None:
+        if self._calls is None or self.boto is None:
             msg = f"the storage of table {self.table!r} is closed; open it first"
             raise StorageError(msg)
-        if self._process != os.getpid():
-            self._boto = None  # this is a forked child, and threads and connections stayed with the parent
-            self.open()
         future = asyncio.get_running_loop().run_in_executor(self._calls, function, *args)
         try:
             return await asyncio.shield(future)
@@ -352,6 +359,23 @@ class Client:
                 if left:
                     time.sleep(pause * random.random())  # noqa: S311 -- jitter
                     pause = min(2 * pause, 2.0)
+
+
+@cache
+def _loader() -> Any:
+    """Return what reads AWS's descriptions of its services; once is enough for all storages."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+def _session(region: str | None) -> Any:
+    import boto3
+    import botocore.session
+
+    session = botocore.session.Session()
+    session.register_component("data_loader", _loader())
+    return boto3.Session(botocore_session=session, region_name=region)
 
 
 def _is_busy(response: Any) -> bool:

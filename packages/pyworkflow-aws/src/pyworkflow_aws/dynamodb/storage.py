@@ -84,8 +84,8 @@ class DynamoDBStorage(Storage):
 
     async def close(self) -> None:
         """Finish what is under way and close connections."""
-        self._client.shards = 0
         await asyncio.to_thread(self._client.close)
+        self._client.shards = 0  # the next `open` looks again
 
     # -- runs ----------------------------------------------------------------------------
 
