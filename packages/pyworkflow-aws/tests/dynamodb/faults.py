@@ -97,9 +97,11 @@ class FaultyStorage(DynamoDBStorage):
     def __init__(self, name, faults):
         super().__init__(name)
         self.faults = faults
+        self._between = None
 
     async def open(self):
-        fresh = self._client._boto is None
         await super().open()
-        if fresh:
-            self.faults.install(self._client.boto)
+        boto = self._client.boto
+        if boto is not self._between:  # it may be opened many times at once
+            self._between = boto
+            self.faults.install(boto)

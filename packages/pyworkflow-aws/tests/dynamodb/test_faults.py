@@ -53,7 +53,7 @@ class TestTheContract(StorageConformance):
 @pytest.mark.asyncio
 @pytest.mark.parametrize("seed", [3, 4])
 async def test_runs_end_as_they_would_have_and_every_event_is_there_once(new_table, tmp_path, seed):
-    faults, log = Faults(seed, 0.07, stale=True), str(tmp_path / "log")
+    faults, log = Faults(seed, 0.1, stale=True), str(tmp_path / "log")
     storage = FaultyStorage(new_table(), faults)
     async with App(storage=storage, default_durable=True, default_runtime="local?sweep=100ms&lease=20s&kept=0") as app:
         results = await asyncio.gather(
