@@ -13,13 +13,14 @@ from attrs import evolve, frozen
 from pyworkflow import wire
 from pyworkflow.errors import DamagedHistory
 from pyworkflow.model import RUN_OP, Job
-from pyworkflow_aws.dynamodb.client import CheckFailed, Client, Write, coded, coded_key, plain
+from pyworkflow_aws.dynamodb.client import CheckFailed, Client, Write
 from pyworkflow_aws.dynamodb.draft import Draft
 from pyworkflow_aws.dynamodb.holds import Holds
 from pyworkflow_aws.dynamodb.items import Work, claimed, head_of, job_in
 from pyworkflow_aws.dynamodb.keys import AT_ONCE, WORK, Item, held_by, job_key, job_of, lease_key, shard_of
 from pyworkflow_aws.dynamodb.leases import is_lease, prolong
 from pyworkflow_aws.dynamodb.log import State, read_pack, read_state
+from pyworkflow_aws.dynamodb.notation import coded, coded_key, plain
 from pyworkflow_aws.dynamodb.payloads import fetch, unpacked
 from pyworkflow_aws.dynamodb.redo import catch_up
 from pyworkflow_aws.dynamodb.walk import walk

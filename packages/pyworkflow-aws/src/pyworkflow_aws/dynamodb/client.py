@@ -18,6 +18,7 @@ from attrs import Factory, frozen
 from pyworkflow.errors import StorageBusy, StorageError
 from pyworkflow_aws.dynamodb.bucket import Bucket
 from pyworkflow_aws.dynamodb.keys import LIST, WORK, Item, Key
+from pyworkflow_aws.dynamodb.notation import coded, coded_item, coded_key, plain
 
 logger = logging.getLogger(__name__)
 
@@ -385,35 +386,6 @@ def _is_busy(response: Any) -> bool:
         return bool(reasons) and reasons <= _BUSY
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return code in _BUSY or status >= 500  # noqa: PLR2004 -- HTTP: the server's fault
-
-
-# -- DynamoDB's notation of values -----------------------------------------------------
-
-
-def coded(value: str | int | bytes) -> dict[str, Any]:
-    """Return a value in DynamoDB's notation."""
-    if isinstance(value, str):
-        return {"S": value}
-    return {"B": value} if isinstance(value, bytes) else {"N": str(value)}
-
-
-def coded_item(item: Item) -> dict[str, Any]:
-    """Return an item in DynamoDB's notation."""
-    return {name: coded(value) for name, value in item.items()}
-
-
-def coded_key(key: Key) -> dict[str, Any]:
-    """Return a key in DynamoDB's notation."""
-    return {"PK": {"S": key[0]}, "SK": {"S": key[1]}}
-
-
-def plain(item: dict[str, Any]) -> Item:
-    """Return an item out of DynamoDB's notation."""
-    made: Item = {}
-    for name, coded_value in item.items():
-        ((kind, value),) = coded_value.items()
-        made[name] = int(value) if kind == "N" else bytes(value) if kind == "B" else value
-    return made
 
 
 def _coded_write(write: Write) -> dict[str, Any]:
