@@ -319,6 +319,7 @@ class StoredRuntime(StoredRuns):
                 if free is not None and free <= now:
                     free = None  # it is not for us
                 break
+            await worker.caught_up()
         await worker.look()
         held = worker.tick(self.clock.now())
         return held if free is None else free if held is None else min(held, free)
