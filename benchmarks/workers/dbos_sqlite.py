@@ -100,7 +100,7 @@ async def long(count: int) -> None:
 
 async def timers(count: int) -> None:
     """F: *count* sleeping runs, due within one second, once all of them sleep."""
-    first_due = time.time() + count / 25
+    first_due = time.time() + count / 20
     dues = [first_due + number / count for number in range(count)]
     for first in range(0, count, 50):
         await asyncio.gather(*(DBOS.start_workflow_async(sleeper, due) for due in dues[first : first + 50]))

@@ -146,6 +146,8 @@ class Worker(Family):
     _carrier: Carrier = field(init=False)
     _jobs: StepJobs = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
+    _taking: int = field(default=0, init=False)
+    _fewer: asyncio.Event = field(factory=asyncio.Event, init=False)
     _ending: set[asyncio.Task[None]] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -263,7 +265,23 @@ class Worker(Family):
         workflow = self.registry.workflows[job.workflow]
         execution = Execution(job.run_id, workflow, Machine(workflow.body, job.run_id), job, job.length, busy=True)
         self.executions[job.run_id] = execution
-        self._spawn(self._resume(execution))
+        self._taking += 1
+        self._spawn(self._take_up(execution))
+
+    async def caught_up(self) -> None:
+        """Wait until most of the runs that were taken are under way: many half-way at once are slow to collect."""
+        while self._taking > self.options.batch // 2:
+            self._fewer.clear()
+            await self._fewer.wait()
+
+    async def _take_up(self, execution: Execution) -> None:
+        try:
+            first = await self._resume(execution)
+        finally:
+            self._taking -= 1
+            self._fewer.set()
+        if first is not None and not self.draining and not execution.gone:
+            await self._carry(execution, first)
 
     def woken(self, run_id: str, op: int = RUN_OP) -> None:
         """Have a look at what others wrote into the history of a run, or stop a step that they dropped."""
@@ -369,7 +387,7 @@ class Worker(Family):
             logger.warning("run %s cannot be handed back: %s", execution.run_id, error)
             self._clean = False
 
-    async def _resume(self, execution: Execution) -> None:
+    async def _resume(self, execution: Execution) -> Pending | None:
         job, now = execution.lease, self.clock.now()
         try:
             _check_recoveries(job)
@@ -382,17 +400,17 @@ class Worker(Family):
                     await self._catch_up(execution)
         except RunEnded:  # it ended, or is blocked, and yet had a job: somebody told it something meanwhile
             await self._forget(execution)
-            return
+            return None
         except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
             await self._give_up(execution, error)
-            return
+            return None
         execution.busy = False
         if execution.gone:
-            return
+            return None
         facts = facts_on_time(execution.machine, now)
         if job.lapsed:
             facts += facts_after_loss(execution.machine, self.registry.steps, now)
-        await self._continue(execution, facts, all_steps=True)
+        return await self._advance(execution, facts, all_steps=True)
 
     async def _rebuild(self, execution: Execution) -> None:
         execution.stale = False

@@ -132,7 +132,7 @@ class StoredRuntime(StoredRuns):
 
     async def _end(self, run_id: str) -> Event:
         """Wait for the end of a run and return the event that is it."""
-        storage, pause = await self.storage(), 0.02
+        storage, pause = await self.storage(), 0.0
         end: Event | None = None
         while end is None:
             future: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
@@ -144,7 +144,8 @@ class StoredRuntime(StoredRuns):
                     if run.status is not Status.RUNNING:
                         end = await self._last(run)
                         continue
-                    pause = min(2 * pause, max(1.0, len(self._waiting) / 1000))
+                    crowd = len(self._waiting) / 1000  # so many of them ask as often as one does
+                    pause = min(max(1.3 * pause, 0.003, crowd), max(1.0, crowd))
                 if held:
                     end = await future
                     continue
@@ -319,6 +320,7 @@ class StoredRuntime(StoredRuns):
                 if free is not None and free <= now:
                     free = None  # it is not for us
                 break
+            await worker.caught_up()
         await worker.look()
         held = worker.tick(self.clock.now())
         return held if free is None else free if held is None else min(held, free)

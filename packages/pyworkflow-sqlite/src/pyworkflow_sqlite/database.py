@@ -1,4 +1,8 @@
-"""One thread, one connection: what waits at the same moment is written in one transaction."""
+"""One connection, and a thread for it: what waits at the same moment is written in one transaction.
+
+A transaction that is alone, while the disk is quick and nobody else uses the file, is carried out where it was asked
+for: changing threads twice takes as long as the commit itself.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,12 @@ from attrs import define, field
 
 from pyworkflow.errors import StorageBusy, StorageError, WorkflowError
 from pyworkflow_sqlite.schema import migrate
+
+QUICK = 0.001
+"""As long as the last transaction took less, in seconds, the next one may keep an event loop waiting."""
+
+CHECKPOINT = 250
+"""After so many writes the thread moves what was written from the log into the file, so that no commit has to."""
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -45,7 +55,7 @@ class _Item:
 
 @define(eq=False)
 class Database:
-    """A SQLite file and the thread that alone uses it.
+    """A SQLite file, its connection, and the thread that uses it.
 
     Operations are functions of the connection. One that writes must check all that may make it refuse before its first
     write, as it shares its transaction with others.
@@ -65,6 +75,10 @@ class Database:
     _thread: threading.Thread | None = field(default=None, init=False)
     _pid: int = field(default=0, init=False)
     _opening: threading.Lock = field(factory=threading.Lock, init=False)
+    _connection: sqlite3.Connection = field(init=False)
+    _in_use: threading.Lock = field(factory=threading.Lock, init=False)  # the connection
+    _took: float = field(default=QUICK, init=False)
+    _written: int = field(default=0, init=False)
 
     # -- for callers, on any thread ------------------------------------------------------
 
@@ -116,11 +130,26 @@ class Database:
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the thread all that was submitted in one turn of the loop: one wake-up and one transaction."""
         items = self._gathered.pop(loop, [])
-        if self._thread is not None:
-            self._queue.put(items)
-        else:
+        if self._thread is None:
             error = StorageError(f"the storage {self.path} was closed")
             _settle([(item.future, error) for item in items])
+        elif len(items) != 1 or self._took >= QUICK or not items[0].writes or not self._done_here(items):
+            self._queue.put(items)
+
+    def _done_here(self, items: list[_Item]) -> bool:
+        """Carry out what is alone at once, unless the connection or the file is in use; return whether that was so."""
+        if not self._in_use.acquire(blocking=False):
+            return False
+        try:
+            (result,) = self._carry_out(self._connection, items, patience=0.0)
+        finally:
+            self._in_use.release()
+        if isinstance(result, StorageBusy):
+            return False
+        _settle([(items[0].future, result)])
+        if self._written >= CHECKPOINT:
+            self._queue.put([])
+        return True
 
     def call(self, operation: Operation[T], *, writes: bool) -> T:
         """Have the thread carry out *operation* and block until it has."""
@@ -132,7 +161,7 @@ class Database:
     def _check(self) -> None:
         if self._thread is None or self._pid != os.getpid():
             if self._pid and self._pid != os.getpid():
-                self._opening = threading.Lock()  # in a forked child: the parent may have held it
+                self._opening, self._in_use = threading.Lock(), threading.Lock()  # the parent may have held them
                 self.open()
                 return
             msg = f"the storage {self.path} is not open"
@@ -142,7 +171,7 @@ class Database:
 
     def _work(self, queue: SimpleQueue[list[_Item] | None], ready: Future[None]) -> None:
         try:
-            connection = self._connect()
+            self._connection = connection = self._connect()
         except Exception as error:  # noqa: BLE001 -- handed to the caller
             ready.set_exception(error)
             return
@@ -161,9 +190,18 @@ class Database:
                     items = queue.get_nowait()
                 except Empty:
                     break
-            if batch:
-                _deliver(batch, self._carry_out(connection, batch))
-        connection.close()
+            with self._in_use:
+                results = self._carry_out(connection, batch, self.patience)
+            _deliver(batch, results)
+            if self._written >= CHECKPOINT:
+                self._checkpoint(connection)
+        with self._in_use:
+            connection.close()
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        with self._in_use, suppress(sqlite3.Error):  # a commit will do it some time, and say what is wrong
+            connection.execute("pragma wal_checkpoint(passive)").fetchone()
+        self._written = 0
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -174,9 +212,9 @@ class Database:
         except (OSError, sqlite3.Error) as error:
             raise _unusable(self.path, error) from error
         try:
-            self._insist(lambda: connection.execute("pragma journal_mode = wal"))
+            self._insist(lambda: connection.execute("pragma journal_mode = wal"), self.patience)
             connection.execute(f"pragma synchronous = {self.synchronous}")
-            self._begin(connection)
+            self._begin(connection, self.patience)
             try:
                 migrate(connection, self.path)
                 self._commit(connection)
@@ -191,22 +229,23 @@ class Database:
             raise
         return connection
 
-    def _carry_out(self, connection: sqlite3.Connection, batch: Sequence[_Item]) -> list[Any]:
+    def _carry_out(self, connection: sqlite3.Connection, batch: Sequence[_Item], patience: float) -> list[Any]:
         """Return the results, or the errors, of *batch*."""
         if not any(item.writes for item in batch):
             return [self._one(connection, item) for item in batch]
         try:
-            return self._transaction(connection, batch)
+            return self._transaction(connection, batch, patience)
         except StorageBusy as error:
             return [error] * len(batch)
         except Exception as error:  # noqa: BLE001 -- handed to the caller
             if len(batch) == 1:
                 return [self._explained(error) if isinstance(error, sqlite3.Error) else error]
         # One of them may be what fails: each gets a transaction of its own.
-        return [result for item in batch for result in self._carry_out(connection, [item])]
+        return [result for item in batch for result in self._carry_out(connection, [item], patience)]
 
-    def _transaction(self, connection: sqlite3.Connection, batch: Sequence[_Item]) -> list[Any]:
-        self._begin(connection)
+    def _transaction(self, connection: sqlite3.Connection, batch: Sequence[_Item], patience: float) -> list[Any]:
+        self._begin(connection, patience)
+        started = time.perf_counter()
         before = connection.total_changes
         try:
             results = []
@@ -223,6 +262,9 @@ class Database:
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
+        finally:
+            self._took = time.perf_counter() - started
+        self._written += len(batch)
         return results
 
     def _commit(self, connection: sqlite3.Connection) -> None:
@@ -230,21 +272,21 @@ class Database:
         connection.execute("commit")
         self.commits += 1
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        self._insist(lambda: connection.execute("begin immediate"))
+    def _begin(self, connection: sqlite3.Connection, patience: float) -> None:
+        self._insist(lambda: connection.execute("begin immediate"), patience)
 
-    def _insist(self, act: Callable[[], object]) -> None:
+    def _insist(self, act: Callable[[], object], patience: float) -> None:
         """Do *act*, again and again while others hold the lock: SQLite's own waiting is not fair."""
-        deadline, pause = time.monotonic() + self.patience, 0.0005
+        deadline, pause = time.monotonic() + patience, 0.0005
         while True:
             try:
                 act()
             except sqlite3.OperationalError as error:
                 if not _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
                     raise
-                if time.monotonic() > deadline:
+                if time.monotonic() >= deadline:
                     msg = (
-                        f"{self.path} was locked by other processes for {self.patience:g} s; nothing was written, and "
+                        f"{self.path} was locked by other processes for {patience:g} s; nothing was written, and "
                         "trying again is safe"
                     )
                     raise StorageBusy(msg) from error
