@@ -145,11 +145,6 @@ async def mixed(log: str, n: int) -> int:
     return total
 
 
-@workflow(name="faults.daily", schedule="0 9 * * *")
-async def daily() -> str:
-    return "done"
-
-
 @workflow(name="faults.transient", durable=False)
 async def transient(log: str, seconds: float) -> int:
     return await takes(log, seconds)

@@ -35,7 +35,8 @@ def log(tmp_path: Path) -> str:
 
 
 def command(*options: str) -> list[str]:
-    return ["-m", "pyworkflow", "-v", "worker", str(HERE / "celery_flows.py"), "--concurrency", "1", *options]
+    modules = [str(HERE / "celery_flows.py"), str(HERE / "celery_schedules.py")]
+    return ["-m", "pyworkflow", "-v", "worker", *modules, "--concurrency", "1", *options]
 
 
 @pytest.fixture(scope="module")

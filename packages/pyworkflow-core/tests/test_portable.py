@@ -39,7 +39,7 @@ def an_app(storage: MemoryStorage) -> App:
 
 async def parked(app: App, token: str) -> Any:
     handle = await app.start(asking, (token,), run_id="port-1", idempotency_key="key")
-    await until(lambda: app.recorded().hooks())
+    await until(lambda: app.recorded().hooks("port-1"))
     return handle
 
 
@@ -74,7 +74,7 @@ async def test_steps_that_were_handed_out_are_carried_out_where_the_run_goes_on(
     ]
     async with an_app(MemoryStorage()) as app, app.worker():
         await app.runtime().adopt(Run("port-1", "port.asking", T0), events)
-        await until(lambda: app.recorded().hooks())
+        await until(lambda: app.recorded().hooks("port-1"))
         await app.resume_hook("t", "hello")
         assert await app.recorded().result("port-1") == "hello"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from pyworkflow import App, step, workflow
 from pyworkflow.errors import ConfigError, Conflict, DamagedHistory, StorageBusy, StorageError
 from pyworkflow.model import Completed, Job, Run, RunCompleted, RunQuery, RunStarted, Status
 from pyworkflow_sqlite import SQLiteStorage
+from pyworkflow_sqlite import database as database_module
 from pyworkflow_sqlite.schema import APPLICATION_ID, MIGRATIONS
 
 pytestmark = pytest.mark.asyncio
@@ -365,6 +368,49 @@ async def test_a_run_that_ends_leaves_no_job_behind(tmp_path):
     )
     assert await storage.due() is None
     await storage.close()
+
+
+def thread_name(_: sqlite3.Connection) -> str:
+    return threading.current_thread().name
+
+
+async def test_what_is_alone_is_carried_out_where_it_was_asked_for_while_the_disk_is_quick(tmp_path):
+    storage = await opened(tmp_path / "runs.db")
+    database = storage._database
+    database._took = 0.0
+    assert await database.submit(thread_name, writes=True) == threading.current_thread().name
+    database._took = 0.5
+    assert await database.submit(thread_name, writes=True) == "pyworkflow-sqlite"
+    database._took = 0.0
+    names = await asyncio.gather(*(database.submit(thread_name, writes=True) for _ in range(2)))
+    assert set(names) == {"pyworkflow-sqlite"}
+    await storage.close()
+
+
+async def test_an_event_loop_does_not_wait_for_others_who_keep_the_file_locked(tmp_path):
+    await with_run(tmp_path / "runs.db", "r")
+    storage = await opened(tmp_path / "runs.db")
+    storage._database._took = 0.0
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        writing = asyncio.create_task(storage.append("r", [Completed(T0, 1, 1)], expected=1))
+        for _ in range(100):
+            await asyncio.sleep(0)  # turns of a loop that is not blocked
+        assert not writing.done()
+        other.execute("rollback")
+    assert await writing == 2
+    await storage.close()
+
+
+async def test_the_thread_moves_what_was_written_into_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(database_module, "CHECKPOINT", 20)
+    storage = await opened(tmp_path / "runs.db")
+    async with App(storage=storage) as app:
+        before = (tmp_path / "runs.db").stat().st_size
+        await app.call(sums, (50,))
+        while storage._database._written >= 20:
+            await asyncio.sleep(0)
+        assert (tmp_path / "runs.db").stat().st_size > before
 
 
 async def test_an_append_that_is_refused_does_not_hurt_those_beside_it(tmp_path):
