@@ -20,10 +20,10 @@ from typing import Any, Self
 from attrs import frozen
 
 import pyworkflow
-from pyworkflow._worker import WorkerOptions
 from pyworkflow.app import App
 from pyworkflow.engine import StoredRuntime
 from pyworkflow.model import Event, Job, Run
+from pyworkflow.options import WorkerOptions
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow_sqlite import SQLiteStorage, database
 

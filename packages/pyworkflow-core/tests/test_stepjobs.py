@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from pyworkflow import App, current_step, sleep, step, workflow
-from pyworkflow._worker import WorkerOptions
 from pyworkflow.engine import StoredRuntime
 from pyworkflow.errors import RunBlocked, RunTerminated, StepInterrupted, StorageError
 from pyworkflow.memory import MemoryStorage
@@ -28,6 +27,7 @@ from pyworkflow.model import (
     Run,
     RunStarted,
 )
+from pyworkflow.options import WorkerOptions
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
 from pyworkflow.testing.runtime import DurableConformance
 

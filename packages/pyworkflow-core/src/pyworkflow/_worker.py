@@ -1,26 +1,19 @@
-"""Holds runs, carries their steps out, and writes what follows: the shell around the machine."""
+"""Holds runs: begins them, takes up those that wait, tells when the next one is due, and hands all back at its end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
-from pyworkflow._history import effective
-from pyworkflow.carrier import Carrier
-from pyworkflow.clock import pauses
+from pyworkflow.advancing import NOT_OURS, Advancing, free_job
 from pyworkflow.errors import (
     Conflict,
-    DamagedHistory,
     HookTaken,
-    LeaseLost,
-    NonDeterminism,
     RunBlocked,
     RunEnded,
     RunNotFound,
@@ -28,164 +21,45 @@ from pyworkflow.errors import (
 )
 from pyworkflow.execution import (
     MAX_RECOVERIES,
-    Decision,
     Execution,
     after_loss,
     decide,
     facts_after_loss,
     facts_on_time,
 )
-from pyworkflow.failures import record_of
-from pyworkflow.family import Family, create_once
-from pyworkflow.handout import hand_out
-from pyworkflow.machine import MAX_EVENTS, Machine
+from pyworkflow.family import create_once
+from pyworkflow.machine import Machine
 from pyworkflow.model import (
     RUN_OP,
-    Attempted,
-    CallStep,
-    Completed,
-    Event,
-    Failed,
     Job,
-    Message,
-    Retrying,
     Run,
-    RunRetried,
     RunStarted,
-    StartChild,
     Status,
 )
-from pyworkflow.model import RunBlocked as BlockedEvent
 from pyworkflow.operations import Pending
-from pyworkflow.stepjobs import LAST, StepJobs
+from pyworkflow.stepjobs import LAST
 
 if TYPE_CHECKING:
-    from pyworkflow.app import App
-    from pyworkflow.clock import Clock
-    from pyworkflow.definitions import Step, Workflow
-    from pyworkflow.ports import RetryPolicy, Storage
-    from pyworkflow.registry import Registry
+    from pyworkflow.definitions import Workflow
 
 logger = logging.getLogger(__name__)
 
-_NOT_OURS = (LeaseLost, RunEnded, RunNotFound)
 
-T = TypeVar("T")
-
-WARN_EVENTS = 10_000
-"""A run whose history gets so long is warned of, once."""
-
-
-@frozen
-class WorkerOptions:
-    """How a worker works; times in seconds.
-
-    Attributes:
-        lease: For how long a worker is believed to live after its last sign of life.
-        sweep: How often it looks for work that nobody told it of.
-        batch: How many jobs it takes at a time.
-        threads: How many sync steps it carries out at once.
-        kept: How many parked workflows stay in memory, so that going on needs no replay.
-        capacity: How many steps it carries out at once before it hands out what is more; None: any number.
-        queues: Those it serves, the runs themselves being in queue ``""``; None: all, there are no queues here.
-        replay: Rebuild the workflow from its history before each decision; slow, and shows that replay is right.
-    """
-
-    lease: timedelta = timedelta(seconds=10)
-    sweep: timedelta = timedelta(seconds=1)
-    batch: int = 500
-    threads: int = 32
-    kept: int = 1000
-    replay: bool = False
-    capacity: int | None = None
-    queues: Collection[str] | None = None
-
-    @property
-    def beat(self) -> timedelta:
-        """How often it shows that it lives, and learns what others did to what it holds."""
-        return self.lease / 3 if self.capacity is None else min(self.lease / 3, self.sweep)
-
-
-@define(eq=False)
-class Worker(Family):
+@define(eq=False, kw_only=True)
+class Worker(Advancing):
     """Advances runs of one storage on one event loop.
-
-    A run that it holds costs one transaction for each step of a sequence: the result of a step and the request of the
-    next one go into one append, and the same task goes on with it. What is parked costs no task and no timer.
 
     Args:
         name: Its id in the storage; see `doubt`.
-        settle: Called with a run's id and, if it ended here, the event that ended it.
-        policy: Returns the retry policy and the number of retries of a step.
-        observe: Called with events that are now part of a history.
-        ended: Called with the whole history of a run that ended here.
-        wake_at: Called with a time at which to look for work.
-        notify: Called with jobs that became due for others.
-        app: The application that the functions of the package stand for in a step.
     """
 
     name: str
-    storage: Storage
-    registry: Registry
-    clock: Clock
-    options: WorkerOptions
-    settle: Callable[[str, Event | None], None]
-    policy: Callable[[Step[..., Any]], tuple[RetryPolicy, int]]
-    observe: Callable[[Run, Sequence[Event]], None] | None = None
-    ended: Callable[[Run, Sequence[Event]], None] | None = None
-    wake_at: Callable[[datetime], None] = lambda _: None
-    notify: Callable[[Sequence[Job]], Coroutine[Any, Any, None]] | None = None
-    app: App | None = None
-    draining: bool = False
-    executions: dict[str, Execution] = field(factory=dict, init=False)
     former: list[str] = field(factory=list, init=False)
     _beginning: list[str] = field(factory=list, init=False)
     _clean: bool = field(default=True, init=False)
     _looked: datetime | None = field(default=None, init=False)
-    _kept: OrderedDict[str, tuple[Machine, int]] = field(factory=OrderedDict, init=False)
-    _carrier: Carrier = field(init=False)
-    _jobs: StepJobs = field(init=False)
-    _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
     _taking: int = field(default=0, init=False)
     _fewer: asyncio.Event = field(factory=asyncio.Event, init=False)
-    _ending: set[asyncio.Task[None]] = field(factory=set, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._carrier = Carrier(self.registry, self.clock, self.policy, self.options.threads, self.app)
-        self._jobs = StepJobs(
-            self.storage, self._carrier, self.clock, freed=self._freed, woke=self._woke, observe=self.observe
-        )
-
-    # -- how much there is room for ----------------------------------------------------
-
-    def room(self, inside: Execution | None = None) -> int | None:
-        """Return how many steps more can be begun, by the run *inside* or a new one; None: any number."""
-        if self.options.capacity is None:
-            return None
-        held = [len(execution.running) + execution.starting for execution in self.executions.values()]
-        used = len(self._jobs) + sum(max(1, steps) for steps in held)
-        if inside is not None:
-            used -= max(1, len(inside.running) + inside.starting) - len(inside.running)
-        return max(0, self.options.capacity - used)
-
-    @property
-    def held(self) -> int:
-        """How many runs, and steps of others' runs, are in hand."""
-        return len(self.executions) + len(self._jobs)
-
-    def _freed(self) -> None:
-        if self.options.capacity is not None and not self.draining:
-            self.wake_at(self.clock.now())
-
-    def _woke(self, job: Job) -> None:
-        if job.run_id in self.executions:
-            self.woken(job.run_id)
-        elif self.draining or (self.options.queues is not None and "" not in self.options.queues):
-            self._tell_others([job])  # else it is ours to take next
-
-    def _tell_others(self, jobs: Sequence[Job]) -> None:
-        if jobs and self.notify is not None:
-            self._spawn(self.notify(jobs))
 
     # -- under what name ---------------------------------------------------------------
 
@@ -226,7 +100,7 @@ class Worker(Family):
         ended = now if status.is_final else None
         said = {} if decision.also is None else decision.also.attributes
         run = evolve(run, status=status, length=len(decision.events), ended_at=ended, attributes=said)
-        own = _free(lease, decision.wake) if decision.parked else lease
+        own = free_job(lease, decision.wake) if decision.parked else lease
         jobs: Sequence[Job] = () if decision.status else (own, *decision.jobs)
         existing: Run | None = run
         self._beginning.append(self.name)
@@ -282,15 +156,6 @@ class Worker(Family):
             self._fewer.set()
         if first is not None and not self.draining and not execution.gone:
             await self._carry(execution, first)
-
-    def woken(self, run_id: str, op: int = RUN_OP) -> None:
-        """Have a look at what others wrote into the history of a run, or stop a step that they dropped."""
-        execution = self.executions.get(run_id)
-        if op != RUN_OP:
-            self._jobs.drop((run_id, op))
-        elif execution is not None:
-            execution.stale = True
-            self._spawn(self._continue(execution, []))
 
     def tick(self, now: datetime) -> datetime | None:
         """See to the runs held here whose timers or retries are due; return when the next one will be."""
@@ -377,11 +242,11 @@ class Worker(Family):
             await self.storage.append(
                 execution.run_id,
                 facts,
-                [_free(execution.lease, now)],
+                [free_job(execution.lease, now)],
                 expected=execution.length,
                 lease=execution.lease,
             )
-        except _NOT_OURS:
+        except NOT_OURS:
             return
         except (StorageError, Conflict) as error:  # then their lease has to lapse, which says the same
             logger.warning("run %s cannot be handed back: %s", execution.run_id, error)
@@ -412,320 +277,8 @@ class Worker(Family):
             facts += facts_after_loss(execution.machine, self.registry.steps, now)
         return await self._advance(execution, facts, all_steps=True)
 
-    async def _rebuild(self, execution: Execution) -> None:
-        execution.stale = False
-        if not execution.machine.is_new:
-            execution.machine.close()
-        run, events = await self._load(execution.run_id, 0)
-        if run.status is not Status.RUNNING:
-            raise RunEnded(run.id)
-        if not execution.machine.is_new:
-            execution.machine = Machine(execution.workflow.body, run.id)
-        self._grown(execution, run.length)
-        execution.machine.replay(effective(events))
-        for op in list(execution.running):
-            if op in execution.machine.pending:
-                execution.machine.begin(op)
-            else:
-                execution.running.pop(op).cancel()
-        for op in [op for op in execution.once if op not in execution.machine.pending]:
-            del execution.once[op]
-
-    async def _catch_up(self, execution: Execution) -> None:
-        execution.stale = False
-        run, news = await self._load(execution.run_id, execution.length)
-        if run.status is not Status.RUNNING:
-            raise RunEnded(run.id)
-        if any(isinstance(event, RunRetried) for event in news):
-            await self._rebuild(execution)
-            return
-        execution.machine.replay(news)
-        self._grown(execution, run.length)
-
-    def _grown(self, execution: Execution, length: int) -> None:
-        """Note how long the history is; what has come to it may be of somebody who holds the run by now."""
-        execution.unsure = execution.unsure or length > max(execution.length, execution.lease.length)
-        execution.length = length
-
-    async def _load(self, run_id: str, after: int) -> tuple[Run, list[Event]]:
-        return await self._insist(lambda: self.storage.load(run_id, after))
-
-    # -- deciding and writing ----------------------------------------------------------
-
-    async def _continue(self, execution: Execution, facts: Sequence[Event], *, all_steps: bool = False) -> None:
-        first = await self._advance(execution, facts, all_steps=all_steps)
-        if first is not None and not self.draining and not execution.gone:
-            await self._carry(execution, first)
-
-    async def _advance(
-        self, execution: Execution, facts: Sequence[Event], *, all_steps: bool = False
-    ) -> Pending | None:
-        """Write *facts* and what the workflow makes of them; return a step for the caller to go on with."""
-        execution.inbox.extend(facts)
-        if execution.busy or execution.gone:
-            return None
-        execution.busy = True
-        try:
-            while True:
-                if self.options.replay:
-                    await self._rebuild(execution)
-                elif execution.stale or execution.machine.away:  # likely there is something: saves a conflict
-                    await self._catch_up(execution)
-                    all_steps = True
-                facts, execution.inbox = execution.inbox, []
-                try:
-                    now = self.clock.now()
-                    decision = self._share(execution, decide(execution, facts, now, all_steps=all_steps), now)
-                    if decision.status is Status.CONTINUED:
-                        await self._continue_as(execution, decision.events[-1])
-                    length = await self._write(execution, decision, now)
-                except Conflict:  # told something meanwhile: take it in, and decide again
-                    await self._rebuild(execution)
-                    execution.inbox[:0] = _still_news(execution.machine, facts)
-                    all_steps = True
-                    continue
-                todo = self._written(execution, decision, length)
-                if execution.gone or self.draining:
-                    return None
-                if not execution.inbox and not execution.stale:
-                    if len(todo) == 1 and type(todo[0].command) is CallStep:
-                        return todo[0]
-                    first = next((pending for pending in todo if isinstance(pending.command, CallStep)), None)
-                    self._dispatch(execution, [pending for pending in todo if pending is not first])
-                    return first
-                self._dispatch(execution, todo)
-                all_steps = False
-        except _NOT_OURS:
-            self._drop(execution)
-        except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
-            await self._give_up(execution, error)
-        finally:
-            execution.busy, execution.starting = False, 0
-        return None
-
-    def _share(self, execution: Execution, decision: Decision, now: datetime) -> Decision:
-        options = self.options
-        if options.capacity is None and options.queues is None:
-            return decision
-        room = self.room(execution)
-        shared = hand_out(execution, decision, self.registry.steps, now, queues=options.queues, room=room)
-        execution.starting = len(shared.todo)
-        return shared
-
-    async def _write(self, execution: Execution, decision: Decision, now: datetime) -> int:
-        if not decision.events and not decision.parked and not (execution.unsure and decision.todo):
-            return execution.length
-        jobs = [*decision.jobs, *([_free(execution.lease, decision.wake)] if decision.parked else ())]
-        waits, also = pauses(), decision.also
-        while True:
-            try:
-                length = await self.storage.append(
-                    execution.run_id,
-                    decision.events,
-                    jobs,
-                    expected=execution.length,
-                    lease=execution.lease,
-                    finish=decision.status is not None,
-                    status=decision.status,
-                    now=now,
-                    also=also,
-                )
-            except HookTaken as taken:
-                assert also is not None  # noqa: S101 -- it has the hook
-                refused = [hook for hook in also.hooks if hook.token == taken.token]
-                also = evolve(also, hooks=[hook for hook in also.hooks if hook.token != taken.token])
-                execution.inbox += [Failed(now, hook.op, record_of(taken, retryable=False)) for hook in refused]
-                jobs = [*decision.jobs]  # there is news for the workflow, so it is not parked
-            except StorageError as error:  # what was done is not thrown away because the disk is full
-                logger.warning("run %s cannot be written, trying again: %s", execution.run_id, error)
-                await asyncio.sleep(next(waits))
-            else:
-                execution.unsure = False
-                return length
-            now = self.clock.now()
-
-    def _written(self, execution: Execution, decision: Decision, length: int) -> Sequence[Pending]:
-        """Do what a decision entails once it is durable; return the steps to carry out."""
-        execution.length = length
-        self._tell_others(decision.jobs)
-        if execution.once:
-            _forget_answered(execution, decision)
-        for pending in decision.abandoned:
-            if (task := execution.running.pop(pending.op, None)) is not None:
-                task.cancel()
-        self._tell_plugins(execution, decision, length)
-        if decision.also is not None and decision.also.tell:
-            self._told(decision.also.tell)
-        if length >= WARN_EVENTS > length - len(decision.events):
-            _warn_of_length(execution.run_id, length)
-        if decision.status is not None:
-            self._drop(execution, decision.events[-1])
-        elif execution.gone:  # it was given back, and claimed anew, before the answer came
-            pass
-        elif decision.parked and not execution.inbox:
-            self._park(execution, decision.wake)
-        elif (wake := execution.machine.next_wake()) is not None:
-            self.wake_at(wake)
-        return decision.todo
-
-    def _tell_plugins(self, execution: Execution, decision: Decision, length: int) -> None:
-        if self.observe is not None and decision.events:
-            status, created = decision.status or Status.RUNNING, execution.machine.started
-            self.observe(Run(execution.run_id, execution.workflow.name, created, status, length), decision.events)
-        if self.ended is not None and decision.status is not None and decision.status.is_final:
-            self._ending.add(asyncio.create_task(self._tell_end(execution.run_id, self.ended)))
-
-    async def _tell_end(self, run_id: str, tell: Callable[[Run, Sequence[Event]], None]) -> None:
-        with suppress(StorageError, RunNotFound):
-            tell(*await self.storage.load(run_id))
-        self._ending.discard(asyncio.current_task())
-
-    def _told(self, messages: Sequence[Message]) -> None:
-        """Have a look at runs that were told something: those held here at once, the others by a sweep."""
-        self.wake_at(self.clock.now())
-        for message in messages:
-            self.woken(message.run_id)
-        self._tell_others([Job(message.run_id) for message in messages if message.run_id not in self.executions])
-
-    async def _forget(self, execution: Execution) -> None:
-        """Delete the job of a run that has nothing to do."""
-        with suppress(StorageError, *_NOT_OURS):
-            await self.storage.append(execution.run_id, [], lease=execution.lease, finish=True)
-        self._drop(execution)
-
-    async def _give_up(self, execution: Execution, error: Exception) -> None:
-        """Block the run, so that somebody looks at it and nothing of it is lost."""
-        if isinstance(error, _NOT_OURS):
-            self._drop(execution)
-            return
-        if isinstance(error, NonDeterminism) and execution.machine.fingerprint not in {
-            "",
-            execution.workflow.fingerprint,
-        }:
-            error = NonDeterminism(f"{error} (the code of the workflow is not the one that the run was started with)")
-        logger.error("run %s is blocked: %s", execution.run_id, error, extra={"run_id": execution.run_id})
-        now = self.clock.now()
-        event = BlockedEvent(now, record_of(error))
-        try:
-            await self.storage.append(
-                execution.run_id, [event], lease=execution.lease, finish=True, status=Status.BLOCKED, now=now
-            )
-        except (StorageError, *_NOT_OURS) as failure:
-            logger.warning("run %s could not be marked as blocked: %s", execution.run_id, failure)
-        self._drop(execution, event)
-
-    def _drop(self, execution: Execution, end: Event | None = None) -> None:
-        """Let go of a run: it has ended, or somebody else has it now."""
-        execution.gone = True
-        for task in execution.running.values():
-            if task is not asyncio.current_task():
-                task.cancel()
-        execution.running.clear()
-        execution.machine.close()
-        if self.executions.get(execution.run_id) is execution:
-            del self.executions[execution.run_id]
-        self.settle(execution.run_id, end)
-        self._freed()
-
-    def _park(self, execution: Execution, wake: datetime | None) -> None:
-        execution.gone = True
-        self.executions.pop(execution.run_id, None)
-        self._kept[execution.run_id] = execution.machine, execution.length
-        if len(self._kept) > self.options.kept:
-            _, (machine, _) = self._kept.popitem(last=False)
-            machine.close()
-        if wake is not None:
-            self.wake_at(wake)
-        self._freed()
-
-    # -- carrying steps out --------------------------------------------------------------
-
-    def _dispatch(self, execution: Execution, steps: Sequence[Pending]) -> None:
-        if self.draining or execution.gone:
-            return
-        for pending in steps:
-            carry = self._start_child if isinstance(pending.command, StartChild) else self._carry
-            task = asyncio.create_task(carry(execution, pending))
-            execution.running[pending.op] = task
-            self._keep(task)
-
-    async def _carry(self, execution: Execution, pending: Pending | None) -> None:
-        task = asyncio.current_task()
-        while pending is not None:
-            execution.running[pending.op] = task  # type: ignore[assignment]
-            execution.machine.begin(pending.op)
-            try:
-                event = await self._attempt(execution, pending)
-            except Exception as error:  # noqa: BLE001 -- the step's own are events: this is a step or policy not to be had
-                await self._give_up(execution, error)
-                return
-            if execution.running.pop(pending.op, None) is not task:
-                return  # nobody waits for it any more
-            pending = await self._advance(execution, [event])
-
-    async def _insist(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        waits = pauses()
-        while True:
-            try:
-                return await act()
-            except DamagedHistory:
-                raise
-            except StorageError as error:
-                logger.warning("the storage failed, trying again: %s", error)
-                await asyncio.sleep(next(waits))
-
-    async def _attempt(self, execution: Execution, pending: Pending) -> Completed | Failed | Retrying:
-        command = pending.command
-        assert isinstance(command, CallStep)  # noqa: S101 -- tells the type checker
-        step = self.registry.steps.get(command.name)
-        if step is not None and step.options.at_most_once:
-            execution.once[pending.op] = command.name
-        return await self._carrier.attempt(
-            execution.run_id, pending.op, command.name, command.args, command.kwargs, pending.attempt
-        )
-
-    def _spawn(self, coroutine: Any) -> None:
-        self._keep(asyncio.create_task(coroutine))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-def _forget_answered(execution: Execution, decision: Decision) -> None:
-    """Note that steps which must not begin again cannot any more: it is durable what came of them."""
-    answered = [event.op for event in decision.events if isinstance(event, Completed | Failed | Retrying)]
-    for op in (*answered, *(pending.op for pending in decision.abandoned)):
-        execution.once.pop(op, None)
-
 
 def _check_recoveries(job: Job) -> None:
     if job.recoveries > MAX_RECOVERIES:
         msg = f"its worker was lost {job.recoveries} times: the run may be what kills them"
         raise RunBlocked(msg)
-
-
-def _warn_of_length(run_id: str, length: int) -> None:
-    logger.warning(
-        "the history of run %s has %d events; a workflow that goes on for ever should call "
-        "pyworkflow.continue_as_new() from time to time (no more than %d are taken)",
-        run_id,
-        length,
-        MAX_EVENTS,
-        extra={"run_id": run_id},
-    )
-
-
-def _free(lease: Job, due: datetime | None) -> Job:
-    return Job(lease.run_id, lease.op, due, lease.workflow, lease.queue)
-
-
-def _still_news(machine: Machine, facts: Sequence[Event]) -> list[Event]:
-    """Return those of *facts* that a rebuilt machine still waits for."""
-    answers = Completed | Failed | Retrying | Attempted
-    kept = [fact for fact in facts if isinstance(fact, answers) and fact.op in machine.pending]
-    return [
-        fact
-        for fact in kept
-        if not isinstance(fact, Retrying | Attempted) or fact.attempt >= machine.pending[fact.op].attempt
-    ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from pyworkflow._worker import Worker, WorkerOptions
+from pyworkflow._worker import Worker
 from pyworkflow.errors import (
     RunBlocked,
     RunCancelled,
@@ -41,6 +41,7 @@ from pyworkflow.model import (
 from pyworkflow.model import RunBlocked as BlockedEvent
 from pyworkflow.model import RunCancelled as CancelledEvent
 from pyworkflow.model import RunTerminated as TerminatedEvent
+from pyworkflow.options import WorkerOptions
 from pyworkflow.plain import Plain
 from pyworkflow.ports import StartRequest
 from pyworkflow.records import StoredRuns
@@ -196,11 +197,11 @@ class StoredRuntime(StoredRuns):
         self._stop_heartbeat()
         self._loop, self._nudge, self._next = loop, asyncio.Event(), None
         worker = Worker(
-            _new_name(),
-            storage,
-            self.app.registry,
-            self.clock,
-            self.options,
+            name=_new_name(),
+            storage=storage,
+            registry=self.app.registry,
+            clock=self.clock,
+            options=self.options,
             settle=self._settle,
             policy=self.app.retry_policy,
             observe=self.app.observer(),

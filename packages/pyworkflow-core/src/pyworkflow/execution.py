@@ -210,3 +210,21 @@ def after_loss(
         return Attempted(now, op, attempt + 1)
     error = StepInterrupted(f"the worker was lost while it carried out step {name!r}, and it is not tried again: {why}")
     return Failed(now, op, record_of(error, retryable=False))
+
+
+def forget_answered(execution: Execution, decision: Decision) -> None:
+    """Note that steps which must not begin again cannot any more: it is durable what came of them."""
+    answered = [event.op for event in decision.events if isinstance(event, Completed | Failed | Retrying)]
+    for op in (*answered, *(pending.op for pending in decision.abandoned)):
+        execution.once.pop(op, None)
+
+
+def still_news(machine: Machine, facts: Sequence[Event]) -> list[Event]:
+    """Return those of *facts* that a rebuilt machine still waits for."""
+    answers = Completed | Failed | Retrying | Attempted
+    kept = [fact for fact in facts if isinstance(fact, answers) and fact.op in machine.pending]
+    return [
+        fact
+        for fact in kept
+        if not isinstance(fact, Retrying | Attempted) or fact.attempt >= machine.pending[fact.op].attempt
+    ]

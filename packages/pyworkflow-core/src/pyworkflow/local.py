@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pyworkflow._worker import WorkerOptions
 from pyworkflow.context import token_digest
 from pyworkflow.engine import StoredRuntime
 from pyworkflow.errors import ConfigError, RunExists
 from pyworkflow.ids import new_run_id
 from pyworkflow.operations import Inbox
+from pyworkflow.options import WorkerOptions
 from pyworkflow.plain import Plain
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow.transient import Transient
