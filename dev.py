@@ -40,6 +40,8 @@ DEV = (
 )
 KITS = {"demo": DEMO, "dev": DEV}
 
+# Tests go to as many processes as there are processors, file by file, as a file shares its servers.
+SPREAD = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
 
 COMMANDS = {
     "demo": "run the example, a payment that survives a crash; what follows goes to it",
@@ -59,7 +61,7 @@ def main(arguments: list[str]) -> int:
     if command == "demo":
         return run(PYTHON, "examples/payment_demo.py", *rest)
     if command == "test":
-        return run(PYTHON, "-m", "pytest", *rest)
+        return run(PYTHON, "-m", "pytest", *SPREAD, *rest)
     if command == "nox":
         return run(PYTHON, "-m", "nox", *rest)
     return 0

@@ -13,7 +13,7 @@ from attrs import frozen
 from cattrs import Converter
 
 from pyworkflow import App
-from pyworkflow.errors import BackendNotFound, ConfigError, PluginConflict
+from pyworkflow.errors import BackendNotFound, ConfigError, ExtraMissing, PluginConflict
 from pyworkflow.kinds import RETRY_POLICY, RUNTIME
 from pyworkflow.plugins import Plugins
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
@@ -234,6 +234,17 @@ def test_plugin_with_a_wrong_hook_is_told_and_takes_no_other_along(installed, ho
     assert plugins.storage("good") is dict
     with pytest.raises(BackendNotFound, match=f"plugin 'bad' of acme-bad 1.0 could not be loaded: .*{message}"):
         plugins.runtime("unknown") and plugins.storage("unknown")
+
+
+def test_a_plugin_whose_extra_is_not_installed_is_no_trouble_until_it_is_named(installed, caplog):
+    installed.add("traces", error=ExtraMissing("it needs the extra 'otel'"), dist="acme")
+    plugins = Plugins({})
+    (report,) = (report for report in plugins.report() if report.name == "traces")
+    assert (report.error, report.needs) == (None, "it needs the extra 'otel'")
+    assert not caplog.text
+    assert not plugins.troubles()
+    with pytest.raises(ConfigError, match=r"plugin 'traces' of acme 1.0 could not be loaded: .*extra 'otel'"):
+        plugins.load(["traces"])
 
 
 @pytest.mark.parametrize("error", [ImportError("No module named 'driver'"), SyntaxError("x"), SystemExit(3)])

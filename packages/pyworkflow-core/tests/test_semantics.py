@@ -130,7 +130,10 @@ async def test_a_payload_may_come_before_it_is_awaited(app: App) -> None:
     assert await handle.result("20s") == "early bird"
 
 
-@pytest.mark.parametrize("payload", [{"by": 3}, {}, "yes", {"by": "ada", "ok": "maybe"}, lambda: None], ids=repr)
+WRONG = {"no text": {"by": 3}, "empty": {}, "text": "yes", "no bool": {"by": "ada", "ok": "maybe"}, "code": print}
+
+
+@pytest.mark.parametrize("payload", WRONG.values(), ids=WRONG)
 async def test_a_wrong_payload_is_refused_to_its_sender_and_the_hook_stays_open(app: App, payload: Any) -> None:
     handle = await pyworkflow.start(approval, "t-2")
     await opened()

@@ -28,6 +28,10 @@ class BackendNotFound(ConfigError, LookupError):
     """No plugin offers the runtime, storage or retry policy asked for."""
 
 
+class ExtraMissing(ConfigError):
+    """A plugin is installed without the extra of its package that it needs; others go on as if it were not there."""
+
+
 class PluginConflict(ConfigError):
     """Two plugins offer one name."""
 

@@ -94,7 +94,8 @@ class PluginReport:
         distribution: What installed it.
         offers: Names by what they are: ``{"storages": ("sqlite",)}``.
         hooks: The hooks it implements.
-        error: Why it cannot be used; None: it can.
+        error: What is wrong with it; None: nothing.
+        needs: What to install before it can be used; None: nothing.
         blocked: Whether it was not loaded because ``PYWORKFLOW_BLOCK_PLUGINS`` names it.
     """
 
@@ -103,4 +104,5 @@ class PluginReport:
     offers: Mapping[str, tuple[str, ...]] = Factory(dict)
     hooks: tuple[str, ...] = ()
     error: str | None = None
+    needs: str | None = None
     blocked: bool = False

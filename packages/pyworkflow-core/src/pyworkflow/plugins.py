@@ -12,7 +12,7 @@ import pluggy
 
 from pyworkflow import builtins, ports
 from pyworkflow.backends import Spec, build
-from pyworkflow.errors import BackendNotFound, ConfigError, PluginConflict
+from pyworkflow.errors import BackendNotFound, ConfigError, ExtraMissing, PluginConflict
 from pyworkflow.installed import CORE, Distribution, advice, conflicts, distribution, entry_points, version
 from pyworkflow.kinds import KINDS, RETRY_POLICY, RUNTIME, SETTINGS, STORAGE, Kind, PluginReport
 from pyworkflow.masking import masked
@@ -253,7 +253,8 @@ class Plugins:
 
     def _note_broken(self, name: str, error: BaseException) -> None:
         self.broken[name] = error
-        logger.warning("%s", _failed(self._described(name), error))
+        level = logging.DEBUG if isinstance(error, ExtraMissing) else logging.WARNING
+        logger.log(level, "%s", _failed(self._described(name), error))
 
     # -- the other hooks -------------------------------------------------------
 
@@ -307,7 +308,9 @@ class Plugins:
         }
         plugin = self._manager.get_plugin(name)
         hooks = [caller.name for caller in self._manager.get_hookcallers(plugin) or ()] if plugin is not None else []
-        problems = [_named(self.broken[name])] if name in self.broken else []
+        broken = self.broken.get(name)
+        needs = str(broken) if isinstance(broken, ExtraMissing) else None
+        problems = [_named(broken)] if broken is not None and needs is None else []
         for kind, found in offered.items():
             for key, plugins in found.items():
                 if name in plugins and len(plugins) > 1:
@@ -319,12 +322,14 @@ class Plugins:
             {plural: keys for plural, keys in offers.items() if keys},
             tuple(sorted(hooks)),
             "; ".join(problems) or None,
+            needs,
             name in self._blocked and plugin is None,
         )
 
     def troubles(self) -> list[str]:
         """Return a line for each plugin that is broken or blocked, and for each foreign package ``pyworkflow``."""
-        lines = [_failed(self._described(name), error) for name, error in self.broken.items()]
+        broken = [name for name, error in self.broken.items() if not isinstance(error, ExtraMissing)]
+        lines = [_failed(self._described(name), self.broken[name]) for name in broken]
         if blocked := sorted(self._blocked & self._installed().keys()):
             lines.append(f"blocked by {BLOCK}: {', '.join(blocked)}")
         return lines + conflicts()

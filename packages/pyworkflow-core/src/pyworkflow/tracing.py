@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from pyworkflow._history import effective
+from pyworkflow.errors import ExtraMissing
 from pyworkflow.explaining import error_text
 from pyworkflow.model import (
     Abandoned,
@@ -217,4 +218,4 @@ try:
     import opentelemetry.trace  # noqa: F401 -- only whether it is there; the plugin is loaded when it is named
 except ModuleNotFoundError as error:
     msg = "the plugin 'opentelemetry' needs 'opentelemetry-api': install pyworkflow-core with its extra 'otel'"
-    raise ModuleNotFoundError(msg) from error
+    raise ExtraMissing(msg) from error

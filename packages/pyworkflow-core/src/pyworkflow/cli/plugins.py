@@ -48,4 +48,6 @@ def _offers(report: PluginReport) -> str:
         return "blocked by PYWORKFLOW_BLOCK_PLUGINS"
     if report.error is not None:
         return f"broken: {report.error}"
+    if report.needs is not None:
+        return f"not usable: {report.needs}"
     return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in report.offers.items() if names) or "nothing"
