@@ -475,3 +475,35 @@ async def test_a_step_at_most_once_that_is_cut_short_by_a_stop_does_not_begin_ag
             await asyncio.sleep(0)
     assert await outcome_of(durable(storage), handle.id) == "interrupted"
     assert begun == [1]
+
+
+@step(name="worker.held")
+async def held() -> None:
+    await (went_on := gates[0]).wait()
+    went_on.clear()
+
+
+@workflow(name="worker.asks_later")
+async def asks_later() -> str:
+    await held()
+    return await pyworkflow.hook("answer", str, token="worker-answer")
+
+
+gates: list[asyncio.Event] = []
+
+
+async def test_who_waits_for_a_run_that_parked_here_learns_of_its_end_elsewhere() -> None:
+    storage, gates[:] = MemoryStorage(), [asyncio.Event()]
+    rarely, often = "local?sweep=1h&lease=10h", "local?sweep=20ms"
+    async with durable(storage, default_runtime=rarely) as here, durable(storage, default_runtime=often) as there:
+        handle = await here.start(asks_later)
+        result = asyncio.create_task(handle.result())
+        while not here.runtime()._waiting:  # the run is held here, so its end would be here too
+            await asyncio.sleep(0)
+        gates[0].set()
+        while not await storage.hooks(handle.id):
+            await asyncio.sleep(0)
+        async with there.worker():
+            await there.resume_hook("worker-answer", "yes")
+            async with asyncio.timeout(20):
+                assert await result == "yes"

@@ -74,7 +74,7 @@ class Advancing(Family):
     next one go into one append, and the same task goes on with it. What is parked costs no task and no timer.
 
     Args:
-        settle: Called with a run's id and, if it ended here, the event that ended it.
+        settle: Called with a run's id when it is let go of and, if it ended here, the event that ended it.
         policy: Returns the retry policy and the number of retries of a step.
         observe: Called with events that are now part of a history.
         ended: Called with the whole history of a run that ended here.
@@ -372,6 +372,7 @@ class Advancing(Family):
         if len(self._kept) > self.options.kept:
             _, (machine, _) = self._kept.popitem(last=False)
             machine.close()
+        self.settle(execution.run_id, None)  # who waits for its end must look for it: it may go on elsewhere
         if wake is not None:
             self.wake_at(wake)
         self._freed()
