@@ -133,4 +133,4 @@ def test_the_demonstration_keeps_its_word(tmp_path):
     done = run(ROOT, sys.executable, "examples/payment_demo.py", str(tmp_path / "shop.db"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kill -9" in done.stdout
-    assert re.search(r"Calls over both processes: reserve_stock x 1, charge_card x 2, pack x [34], ", done.stdout)
+    assert re.search(r"Calls over both processes: reserve_stock x 1, charge_card x 2, pack x [1-4], ", done.stdout)
