@@ -66,4 +66,4 @@ def test_the_options_are_those_that_there_are():
     documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
     storage = App(storage="dynamodb://t?" + "&".join(f"{name}=1" for name in documented)).storage
     assert isinstance(storage, DynamoDBStorage)
-    assert documented == ["region", "endpoint", "shards", "threads", "bucket"]
+    assert documented == ["region", "profile", "endpoint", "shards", "threads", "bucket"]
