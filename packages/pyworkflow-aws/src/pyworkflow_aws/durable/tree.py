@@ -11,7 +11,8 @@ from attrs import define, field
 
 from pyworkflow.definitions import Workflow
 from pyworkflow.effects import to_parent
-from pyworkflow.errors import RunBlocked
+from pyworkflow.errors import HookTaken, RunBlocked
+from pyworkflow.failures import record_of
 from pyworkflow.ids import child_id
 from pyworkflow.machine import Machine, Outcome
 from pyworkflow.model import (
@@ -19,6 +20,7 @@ from pyworkflow.model import (
     CancelRequested,
     Described,
     Event,
+    Failed,
     OpenHook,
     Parent,
     Patched,
@@ -199,17 +201,34 @@ class Tree:
         node.log += [Abandoned(now, gone.op) for gone in abandoned if isinstance(gone.command, StartChild | OpenHook)]
         for gone in abandoned:
             self._abandon(node, gone)
+        refused: list[Event] = []
         for command in commands:
             pending = machine.pending.get(command.op)
             if pending is None:
                 continue
-            if isinstance(command, StartChild) and not command.detached:
+            if isinstance(command, OpenHook) and (taken := self._taken(command)) is not None:
+                refused.append(Failed(now, command.op, record_of(taken, retryable=False)))
+            elif isinstance(command, StartChild) and not command.detached:
                 self._start_child(node, command)
             else:
                 opened = Open(node, pending, (*node.path, command.op), now)
                 self.open[opened.path] = opened
                 self.keys.append(opened.key)
-        self._end(node)
+        if machine.outcome(now) is not None or not refused:
+            self._end(node)
+        for failed in refused:
+            if machine.outcome(now) is None:
+                self._feed(node, failed)
+
+    def _taken(self, asked: OpenHook) -> HookTaken | None:
+        """Return the error of a hook whose token another one of this run, or of its children, has."""
+        for found in self.open.values():
+            if isinstance(found.pending.command, OpenHook) and found.pending.command.token == asked.token:
+                by = found.node.run_id
+                return HookTaken(
+                    f"the token of hook {asked.name!r} is in use by an open hook of run {by!r}", asked.token
+                )
+        return None
 
     def _start_child(self, parent: Node, command: StartChild) -> None:
         run_id = command.run_id or child_id(parent.run_id, command.op)
