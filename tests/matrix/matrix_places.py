@@ -22,13 +22,11 @@ class Place:
         settings: Makes the settings of its app, with the help of fixtures.
         recorded: Whether its runs have histories.
         can: What is possible there that not every place has.
-        records_patches: Whether histories say what `patched` answered, which those that AWS keeps do not.
     """
 
     settings: Callable[[pytest.FixtureRequest], Mapping[str, Any]]
     recorded: bool = True
     can: frozenset[str] = frozenset({"", "hooks", "cancel"})
-    records_patches: bool = True
 
     def stories(self) -> list[Story]:
         """Return the stories that can be played here."""
@@ -53,7 +51,7 @@ PLACES = {
     "local on DynamoDB": local(lambda request: f"dynamodb://{request.getfixturevalue('new_table')('local')}"),
     "Celery on SQLite": Place(celery("sqlite")),
     "Celery on DynamoDB": Place(celery("dynamodb")),
-    "durable Lambda": Place(lambda_("durable-lambda"), records_patches=False),
+    "durable Lambda": Place(lambda_("durable-lambda")),
     "local, transient": Place(lambda _: {"default_durable": False}, recorded=False),
     "Celery, transient": Place(celery("sqlite", default_durable=False), recorded=False, can=frozenset({"", "cancel"})),
     "Lambda, transient": Place(lambda_("lambda"), recorded=False, can=frozenset({""})),

@@ -233,6 +233,16 @@ def test_what_is_given_besides_is_no_option():
         made("x?app=y", factory, app="App")
 
 
+def test_what_is_offered_is_given_to_whom_takes_it():
+    def taking(place: str, *, app: object) -> tuple[str, object]:
+        return place, app
+
+    assert build(taking, Spec.parse("acme://here"), "storage", offered={"app": 7}) == ("here", 7)
+    assert build(Path, Spec.parse("acme"), "storage", offered={"app": 7}) == Path()
+    with pytest.raises(ConfigError, match=r"has no option 'app'; it takes no options"):
+        build(taking, Spec.parse("acme://here?app=8"), "storage", offered={"app": 7})
+
+
 def test_function_method_partial_and_dataclass_serve_as_factories():
     class Thing:
         @classmethod

@@ -532,3 +532,17 @@ def test_time_never_goes_backwards() -> None:
         m.feed([Requested(T0, CallStep(1, "a", [], {})), Completed(T0 + timedelta(hours=1), 1, None)])
         m.feed([Requested(T0, CallStep(2, "a", [], {})), Completed(T0 - timedelta(hours=1), 2, None)])
     assert times == [T0 + timedelta(hours=1)] * 2
+
+
+async def changed() -> list[bool]:
+    return [pyworkflow.patched("one"), pyworkflow.patched("two"), pyworkflow.patched("one")]
+
+
+def test_who_knows_which_changes_a_run_has_seen_is_asked_once_for_each() -> None:
+    asked_for: list[str] = []
+    m = Machine(lambda _args, _kwargs: changed(), "run-1", lambda change: asked_for.append(change) or change == "two")
+    m.feed([STARTED])
+    assert m.outcome(T0) == RunCompleted(T0, [False, True, False])
+    assert asked_for == ["one", "two"]
+    assert m.take_patches() == ["two"]
+    m.close()

@@ -76,19 +76,31 @@ def pyworkflow_commands(cli: Any) -> None:
 def dynamodb(
     place: str,
     *,
+    app: App | None = None,
     region: str | None = None,
+    profile: str | None = None,
     endpoint: str | None = None,
     shards: int | None = None,
     threads: int = 32,
     bucket: str | None = None,
 ) -> DynamoDBStorage:
-    """Make the storage of ``dynamodb://table?region=eu-west-1``."""
+    """Make the storage of ``dynamodb://table?region=eu-west-1``; region and profile are by default those of *app*."""
     if not place or "/" in place:
         msg = "it needs the name of a table: dynamodb://workflows?region=eu-west-1"
         raise ConfigError(msg)
     from pyworkflow_aws.dynamodb import DynamoDBStorage
+    from pyworkflow_aws.settings import AwsSettings
 
-    return DynamoDBStorage(place, region=region, endpoint=endpoint, shards=shards, threads=threads, bucket=bucket)
+    settings = AwsSettings() if app is None else app.settings.of(AwsSettings)
+    return DynamoDBStorage(
+        place,
+        region=region or settings.region,
+        profile=profile or settings.profile,
+        endpoint=endpoint,
+        shards=shards,
+        threads=threads,
+        bucket=bucket,
+    )
 
 
 @hookimpl

@@ -1,8 +1,8 @@
 import pytest
 
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy, statements_of, too_wide
-from pyworkflow_aws.deploy.target import KINDS, Target
+from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy, statements_of, table_policy, too_wide
+from pyworkflow_aws.deploy.target import KINDS, Table, Target
 from pyworkflow_aws.deploy.template import ANYWHERE
 
 HERE = Place("123456789012", "eu-west-1")
@@ -58,10 +58,49 @@ def test_callers_start_runs_on_the_alias_alone():
     assert starts == {"arn:aws:lambda:eu-west-1:123456789012:function:shop:live"}
 
 
-@pytest.mark.parametrize("policy", [role_policy, callers_policy])
-def test_large_values_are_written_below_one_prefix_of_the_bucket(policy):
+@pytest.mark.parametrize("policy, verbs", [(role_policy, ("Get", "Put")), (callers_policy, ("Get",))])
+def test_large_values_are_below_one_prefix_of_the_bucket_and_written_by_the_function_alone(policy, verbs):
     more = allowed(policy(target(bucket="big"), HERE)) - allowed(policy(target(), HERE))
-    assert more == {(f"s3:{verb}Object", "arn:aws:s3:::big/pyworkflow/*") for verb in ("Get", "Put")}
+    assert more == {(f"s3:{verb}Object", "arn:aws:s3:::big/pyworkflow/*") for verb in verbs}
+
+
+@pytest.mark.parametrize(
+    "variables, table",
+    [
+        ({"PYWORKFLOW_STORAGE": "dynamodb://runs"}, Table("runs")),
+        ({"PYWORKFLOW_STORAGE": "dynamodb://runs?region=eu-north-1&shards=4"}, Table("runs", "eu-north-1")),
+        ({"PYWORKFLOW_STORAGE": "dynamodb://runs", "PYWORKFLOW_AWS_REGION": "eu-north-1"}, Table("runs", "eu-north-1")),
+        ({"PYWORKFLOW_STORAGE": "dynamodb://runs?bucket=big"}, Table("runs", bucket="big")),
+        ({"PYWORKFLOW_STORAGE": "dynamodb://runs?endpoint=http://127.0.0.1:1"}, None),
+        ({"PYWORKFLOW_STORAGE": "sqlite:////tmp/runs.db"}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("runtime", KINDS)
+def test_a_function_may_use_the_table_that_its_variables_name(runtime, variables, table):
+    more = allowed(role_policy(target(runtime, environment=variables), HERE)) - allowed(
+        role_policy(target(runtime), HERE)
+    )
+    assert more == (set() if table is None else allowed(table_policy(table, HERE)))
+
+
+def test_no_worker_may_do_anything_outside_its_table_and_its_objects():
+    policy = table_policy(Table("runs", bucket="big"), HERE)
+    table = "arn:aws:dynamodb:eu-west-1:123456789012:table/runs"
+    assert list(too_wide(policy)) == []
+    assert {resource for action, resource in allowed(policy) if action.startswith("dynamodb:")} == {
+        table,
+        f"{table}/index/*",
+    }
+    assert {resource for action, resource in allowed(policy) if action.startswith("s3:")} == {
+        "arn:aws:s3:::big",
+        "arn:aws:s3:::big/runs/*",
+    }
+
+
+def test_variables_that_name_no_storage_are_refused_before_anything_is_deployed():
+    with pytest.raises(ConfigError, match="storage 'dynamodb' has no option 'shard'"):
+        target(environment={"PYWORKFLOW_STORAGE": "dynamodb://runs?shard=4"})
 
 
 def test_other_partitions_have_other_arns():

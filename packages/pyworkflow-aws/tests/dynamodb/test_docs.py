@@ -1,4 +1,4 @@
-"""docs/dynamodb.md says what is so: its policy suffices, and its figures are those that are measured."""
+"""docs/dynamodb.md says what is so: its policy is what a worker needs, and its options are those that there are."""
 
 from __future__ import annotations
 
@@ -7,35 +7,33 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
-import boto3
 import pytest
 
 from pyworkflow import App
 from pyworkflow.errors import StorageError
 from pyworkflow.model import Effects, Hook, Message, RunCompleted, RunQuery, Status
-from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, take
+from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, run, started, take
+from pyworkflow_aws.deploy.policy import Place, table_policy
+from pyworkflow_aws.deploy.target import Table
 from pyworkflow_aws.dynamodb import DynamoDBStorage
+from pyworkflow_aws.dynamodb import client as dynamodb_client
 
 DOCS = (Path(__file__).parents[4] / "docs" / "dynamodb.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def as_worker(aws, new_table, monkeypatch):
-    """Be somebody with nothing but the documented policy; gives the name of the table."""
-    name, iam = new_table(), boto3.client("iam")
-    (policy,) = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
-    policy = policy.replace("ACCOUNT", aws).replace("table/workflows", f"table/{name}")
-    iam.create_user(UserName="worker")
-    iam.put_user_policy(UserName="worker", PolicyName="least", PolicyDocument=json.dumps(json.loads(policy)))
-    key = iam.create_access_key(UserName="worker")["AccessKey"]
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-    return name
+def test_the_policies_are_those_that_are_deployed():
+    policy, more = (json.loads(found) for found in re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL))
+    place = Place("ACCOUNT", "eu-west-1")
+    assert policy == table_policy(Table("workflows"), place)
+    policy["Statement"] += more
+    assert policy == table_policy(Table("workflows", bucket="large"), place)
 
 
 @pytest.mark.asyncio
-async def test_the_policy_is_enough_for_all_that_a_worker_does(as_worker):
-    s = DynamoDBStorage(as_worker)
+async def test_the_policy_is_what_a_worker_needs_and_no_more(as_worker, noise, monkeypatch):
+    name = as_worker(bucket="of-a-worker")
+    used = noted(monkeypatch)
+    s = DynamoDBStorage(name, bucket="of-a-worker")
     await s.open()
     await add(s, "parent", job("parent", due=FOREVER))
     await add(s, "r", job(), job(op=2), idempotency_key="k")
@@ -52,11 +50,38 @@ async def test_the_policy_is_enough_for_all_that_a_worker_does(as_worker):
     await s.append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0, also=tell)
     assert len((await s.runs(RunQuery())).runs) == 2
     assert await s.purge(FOREVER, [Status.COMPLETED]) == 1
+    large = [started(value=noise(1_500_000))]
+    await s.create(run("large"), large, [])
+    assert (await s.load("large"))[1] == large
+    await s.append("large", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0)
+    assert await s.purge(FOREVER, [Status.COMPLETED]) == 1
     await s.close()
+    statements = table_policy(Table(name, bucket="of-a-worker"), Place("1", "eu-west-1"))["Statement"]
+    assert used == {action for statement in statements for action in statement["Action"]}
+
+
+def noted(monkeypatch):
+    """Return what the actions of all calls of AWS will be in."""
+    used, make = set(), dynamodb_client._session
+
+    def note(params, model, **_):
+        items = params.get("TransactItems")
+        name = {"ListObjectsV2": "ListBucket", "DeleteObjects": "DeleteObject"}.get(model.name, model.name)
+        names = [name] if items is None else [f"{verb}Item" for item in items for verb in item]
+        used.update(f"{model.service_model.signing_name}:{name}" for name in names)
+
+    def session(*args):
+        made = make(*args)
+        made.events.register("before-parameter-build", note)
+        return made
+
+    monkeypatch.setattr(dynamodb_client, "_session", session)
+    return used
 
 
 @pytest.mark.asyncio
 async def test_the_policy_is_not_enough_to_make_a_table(as_worker):
+    as_worker()
     with pytest.raises(StorageError, match="AccessDenied"):
         await DynamoDBStorage("another").init()
 
@@ -66,4 +91,4 @@ def test_the_options_are_those_that_there_are():
     documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
     storage = App(storage="dynamodb://t?" + "&".join(f"{name}=1" for name in documented)).storage
     assert isinstance(storage, DynamoDBStorage)
-    assert documented == ["region", "endpoint", "shards", "threads", "bucket"]
+    assert documented == ["region", "profile", "endpoint", "shards", "threads", "bucket"]

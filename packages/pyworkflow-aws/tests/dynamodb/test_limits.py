@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from datetime import timedelta
 
@@ -15,13 +14,6 @@ from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, run,
 from pyworkflow_aws.dynamodb import DynamoDBStorage, payloads
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def noise():
-    """Make text that cannot be compressed to less than three quarters."""
-    rng = random.Random(5)
-    return lambda size: "".join(rng.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", k=size))
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The DynamoDB storage keeps the contract, on two emulators that know nothing of each other."""
+"""The DynamoDB storage keeps the contract, on two emulators that know nothing of each other.
+
+On one of them it may do no more than the policy for workers says.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ class TestOnMinistack(StorageConformance):
     many = 2000  # an emulator does some hundred calls a second
 
     @pytest.fixture
-    def storage_factory(self, new_table):
-        name = new_table()
+    def storage_factory(self, as_worker):
+        name = as_worker()
         return lambda: DynamoDBStorage(name)
 
 

@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 import pyworkflow.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
 from pyworkflow import App
+from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy
+from pyworkflow_aws.deploy.target import KINDS, Target
 from pyworkflow_aws.durable.function import durable_function
 from pyworkflow_aws.testing import Endpoint, InProcess
 from pyworkflow_aws.transient_lambda import run_in_function
@@ -37,6 +40,39 @@ def credentials(monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     logging.getLogger("aws_durable_execution_sdk_python").setLevel(logging.CRITICAL)
     logging.getLogger("pyworkflow_aws.testing").setLevel(logging.ERROR)
+
+
+ACTIONS = {"Invoke": "InvokeFunction"}
+"""How IAM calls those operations of Lambda that it has another name for."""
+
+
+def actions(policy, service="lambda"):
+    """Return what a policy allows of a service."""
+    listed = {action for statement in policy["Statement"] for action in statement["Action"]}
+    return {action.partition(":")[2] for action in listed if action.startswith(f"{service}:")}
+
+
+def allow(clients, policy):
+    """Refuse, as AWS does, what *policy* does not allow; return what the actions that are used will be in."""
+    allowed, used = actions(policy), set()
+
+    def check(model, **_):
+        action = ACTIONS.get(model.name, model.name)
+        used.add(action)
+        if action not in allowed:
+            message = f"User is not authorized to perform: lambda:{action}"
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": message}}, model.name)
+
+    for client in (clients.functions(), clients.invoking()):
+        client.meta.events.register("before-parameter-build", check)
+    return used
+
+
+def target(runtime):
+    return Target(name="shop", kind=KINDS[runtime], module="shop", python="3.13")
+
+
+HERE = Place("123456789012", "us-east-1")
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +102,7 @@ def make_transient(endpoint):
             **settings,
         )
         app.function = endpoint.functions[name]
+        allow(app.runtime().clients, callers_policy(target("lambda"), HERE))
         return app
 
     yield make
@@ -74,8 +111,11 @@ def make_transient(endpoint):
 
 @pytest.fixture
 def make_app(endpoint):
-    """Make apps whose runs are carried out by a function of their own, in this process."""
-    name = f"function-{next(_numbers)}"
+    """Make apps whose runs are carried out by a function of their own, in this process.
+
+    Neither they nor the function may do more than the policies say; what they used is in ``app.used``.
+    """
+    name, used = f"function-{next(_numbers)}", {}
 
     def make(**settings):
         app = App(
@@ -88,8 +128,10 @@ def make_app(endpoint):
         if name not in endpoint.functions:
             serving = App(aws_endpoint_url=endpoint.url, aws_region="us-east-1", aws_function=name, **settings)
             runtime = serving.runtime("durable-lambda")
+            used["function"] = allow(runtime.clients, role_policy(target("durable-lambda"), HERE))
             endpoint.functions[name] = InProcess(durable_function(serving, runtime.settings, runtime.clients))
-        app.function = endpoint.functions[name]
+        app.function, app.used = endpoint.functions[name], used
+        used["caller"] = allow(app.runtime().clients, callers_policy(target("durable-lambda"), HERE))
         return app
 
     yield make

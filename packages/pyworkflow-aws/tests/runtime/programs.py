@@ -1,4 +1,4 @@
-"""Random programs of steps, timers, gathers, races and children, and a workflow that carries one out."""
+"""Random programs of steps, timers, hooks, gathers, races and children, and a workflow that carries one out."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ class Crash(BaseException):
     """What a lost sandbox is like."""
 
 
-crash = {"at": 0, "count": 0}
-"""At which step the sandbox is lost, and how many there were; 0: at none."""
+crash: dict[str, int] = {}
+"""For each run, after how many of its steps the sandbox is lost."""
+
+old: set[str] = set()
+"""Runs that are carried out by the code from before the change, without what it asks for under `patched`."""
 
 
 @step(name="fuzz.work", retries=2, retry_delay=1)
 async def work(name: str, pause: float, fails: int) -> str:
     await asyncio.sleep(pause)
-    crash["count"] += 1
-    if crash["count"] == crash["at"]:
-        crash["at"] = 0
+    root = pyworkflow.current_step().run_id.partition(".")[0]
+    crash[root] = crash.get(root, 0) - 1
+    if crash[root] == 0:
         raise Crash
     if pyworkflow.current_step().attempt <= fails:
         msg = f"{name} fails"
@@ -33,8 +36,14 @@ async def work(name: str, pause: float, fails: int) -> str:
     return name
 
 
-def program(rng: random.Random, depth: int, names: list[int]) -> list[Any]:
-    """Return a program; each of its steps has a name of its own."""
+def program(  # noqa: PLR0911 -- one for each kind
+    rng: random.Random, depth: int, names: list[int], *, told: bool = False
+) -> list[Any]:
+    """Return a program; each of its steps has a name of its own. *told*: with hooks, and changes of the code."""
+    if told and rng.random() < 0.3:
+        names[0] += 1
+        kind = rng.choice(["hook", "hook", "letters", "deadline", "change", "change"])
+        return [kind, f"{kind}{names[0]}"]
     names[0] += 1
     name = f"s{names[0]}"
     chance = rng.random()
@@ -43,15 +52,15 @@ def program(rng: random.Random, depth: int, names: list[int]) -> list[Any]:
     if chance < 0.48:
         return ["sleep", rng.choice([1, 3600, 86400])]
     if chance < 0.68:
-        return ["seq", [program(rng, depth - 1, names) for _ in range(rng.randint(1, 3))]]
+        return ["seq", [program(rng, depth - 1, names, told=told) for _ in range(rng.randint(1, 3))]]
     if chance < 0.82:
-        return ["gather", [program(rng, depth - 1, names) for _ in range(rng.randint(2, 4))]]
+        return ["gather", [program(rng, depth - 1, names, told=told) for _ in range(rng.randint(2, 4))]]
     if chance < 0.90:
-        return ["child", program(rng, depth - 1, names)]
+        return ["child", program(rng, depth - 1, names, told=told)]
     return ["race", name, [["step", f"{name}.{i}", rng.choice([0, 0.001, 0.002]), 0] for i in range(3)]]
 
 
-async def carry_out(todo: list[Any], scale: float) -> Any:
+async def carry_out(todo: list[Any], scale: float, root: str) -> Any:  # noqa: PLR0911 -- one for each kind
     """Carry a program out; a race tells who won by the name of the step that follows."""
     match todo:
         case ["step", name, pause, fails]:
@@ -60,21 +69,54 @@ async def carry_out(todo: list[Any], scale: float) -> Any:
             await sleep(seconds * scale)
             return None
         case ["seq", parts]:
-            return [await carry_out(part, scale) for part in parts]
+            return [await carry_out(part, scale, root) for part in parts]
         case ["gather", parts]:
-            return list(await asyncio.gather(*(carry_out(part, scale) for part in parts)))
+            return list(await asyncio.gather(*(carry_out(part, scale, root) for part in parts)))
         case ["child", part]:
-            return await child(part, scale)
+            return await child(part, scale, root)
         case ["race", name, parts]:
-            tasks = [asyncio.create_task(carry_out(part, scale)) for part in parts]
+            tasks = [asyncio.create_task(carry_out(part, scale, root)) for part in parts]
             done, _ = await pyworkflow.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             await work(f"{name} won by {tasks.index(done[0])} of {len(done)}", 0, 0)
             await asyncio.gather(*tasks)
             return "race"
+        case ["change", name]:
+            if root not in old and pyworkflow.patched(name):
+                await work(f"{name} changed", 0, 0)
+            return None
+        case [kind, name]:
+            return await be_told(kind, name, scale, root)
     raise AssertionError(todo)
 
 
-def expected(todo: list[Any]) -> Any:
+async def be_told(kind: str, name: str, scale: float, root: str) -> Any:
+    """Wait for what is sent to the hook *name*."""
+    opened = hook(name, str, token=f"{root}:{name}", many=kind == "letters")
+    match kind:
+        case "letters":
+            letters = [await opened for _ in range(LETTERS)]
+            opened.close()
+            return letters
+        case "deadline":
+            try:
+                await asyncio.wait_for(opened.take(), 3600 * scale)
+            except TimeoutError:
+                await work(f"{name} was late", 0, 0)
+            return None
+        case _:
+            return await opened
+
+
+LETTERS = 3
+"""How many payloads a hook takes that takes many."""
+
+
+def payloads(name: str) -> list[str]:
+    """Return what is to be sent to the hook *name*, in order."""
+    return [f"{name}.{number}" for number in range(LETTERS)] if name.startswith("letters") else [name]
+
+
+def expected(todo: list[Any]) -> Any:  # noqa: PLR0911 -- one for each kind
     """Return what a program gives, whoever wins its races."""
     match todo:
         case ["step", name, *_]:
@@ -85,17 +127,21 @@ def expected(todo: list[Any]) -> Any:
             return expected(part)
         case ["race", *_]:
             return "race"
+        case ["hook", name]:
+            return name
+        case ["letters", name]:
+            return payloads(name)
     return None
 
 
 @workflow(name="fuzz.child")
-async def child(todo: list[Any], scale: float) -> Any:
-    return await carry_out(todo, scale)
+async def child(todo: list[Any], scale: float, root: str) -> Any:
+    return await carry_out(todo, scale, root)
 
 
 @workflow(name="fuzz.run")
-async def run(todo: list[Any], scale: float) -> Any:
-    return await carry_out(todo, scale)
+async def run(todo: list[Any], scale: float, root: str = "") -> Any:
+    return await carry_out(todo, scale, root)
 
 
 @step(name="fuzz.tell")

@@ -1,3 +1,5 @@
+"""Random programs that are interrupted, changed, and told things, at random moments."""
+
 from __future__ import annotations
 
 import asyncio
@@ -5,45 +7,131 @@ import json
 import os
 import random
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from aws_durable_execution_sdk_python_testing.executor import Executor
 
 from pyworkflow import App
+from pyworkflow.errors import HookClosed
 from pyworkflow.memory import MemoryStorage
+from pyworkflow.replaying import replay_history
+from pyworkflow_aws.durable import client
+from pyworkflow_aws.durable.function import durable_function
+from pyworkflow_aws.testing import Endpoint, InProcess
 
 PROGRAMS = int(os.environ.get("PYWORKFLOW_FUZZ", "25"))
 FIRST = int(os.environ.get("PYWORKFLOW_FUZZ_SEED", "1"))
 
+AT_ONCE = 4
+"""How many programs are under way at a time."""
+
+HERE = {"default_durable": True, "default_retry": "fixed?delay=1ms"}
+
+
+@pytest.fixture(scope="module")
+def skipping() -> Iterator[Endpoint]:
+    """A local Lambda on which sleeps end at once, and so does the pause after an invocation that failed."""
+    with pytest.MonkeyPatch.context() as patch, Endpoint(skip_time=True) as endpoint:
+        patch.setattr(Executor, "RETRY_BACKOFF_SECONDS", 0)
+        patch.setattr(client, "_LAST_PAUSE", 0.05)
+        yield endpoint
+
 
 @pytest.mark.timeout(30 * 60)
-def test_interrupted_programs_end_as_on_the_local_runtime_and_record_each_step_once(official, programs):
-    failures = []
-    for seed in range(FIRST, FIRST + PROGRAMS):
-        rng = random.Random(seed)
-        names = [0]
-        todo = ["seq", [programs.program(rng, 3, names) for _ in range(2)]]
-        programs.crash.update(at=rng.randint(1, 8), count=0)
-        result = official.run(programs.run, todo, 1.0)
-        programs.crash.update(at=0)
-        here = asyncio.run(locally(programs.run, todo))
-        succeeded = Counter(
-            operation.name + (operation.result or "")
-            for operation in result.get_all_operations()
-            if operation.name == "fuzz.work" and operation.status.value == "SUCCEEDED"
-        )
-        names = Counter(json.loads(text.removeprefix("fuzz.work"))["value"] for text in succeeded.elements())
-        try:
-            assert result.status.value == "SUCCEEDED", result.error
-            assert json.loads(result.result)["value"] == here == programs.expected(todo)
-            assert set(names.values()) <= {1}
-        except AssertionError as error:
-            failures.append(f"seed {seed}: {str(error)[:300]}")
+def test_interrupted_programs_end_as_on_the_local_runtime_and_record_each_step_once(skipping, programs):
+    failures = asyncio.run(failing(skipping, programs, range(FIRST, FIRST + PROGRAMS)))
     assert not failures, failures
 
 
-async def locally(workflow, todo):
-    async with App(storage=MemoryStorage(), default_durable=True, default_retry="fixed?delay=1ms") as app:
-        return await app.call(workflow, (todo, 1e-7))
+async def failing(endpoint: Endpoint, programs: Any, seeds: range) -> list[str]:
+    """Return what went wrong, and with which seeds."""
+    free, failures = asyncio.Semaphore(AT_ONCE), []
+
+    async def one(seed: int) -> None:
+        async with free:
+            try:
+                await interrupted(endpoint, programs, seed)
+            except Exception as error:  # noqa: BLE001 -- it belongs to its seed
+                failures.append(f"seed {seed}: {type(error).__name__}: {str(error)[:300]}")
+
+    await asyncio.gather(*map(one, seeds))
+    return failures
+
+
+async def interrupted(endpoint: Endpoint, programs: Any, seed: int) -> None:
+    """Carry out the program of a seed: its sandbox is lost once, its code changes, and payloads come at any time."""
+    rng = random.Random(seed)
+    todo = ["seq", [programs.program(rng, 3, names, told=True) for names in [[0]] for _ in range(2)]]
+    name, changes_at = f"fuzz-{seed}", rng.choice([1, 1, 2, 3, 4])
+    programs.crash[name] = rng.randint(1, 8)
+    programs.old.add(name)
+    settings = {"aws_endpoint_url": endpoint.url, "aws_region": "us-east-1", "aws_function": name}
+    async with App(**settings, default_runtime="durable-lambda") as app:
+        runtime = app.runtime()
+        handler = durable_function(app, runtime.settings, runtime.clients)
+
+        def invoked(event: Any, context: Any) -> Any:
+            if function.invocations >= changes_at:
+                programs.old.discard(name)
+            return handler(event, context)
+
+        function = endpoint.functions[name] = InProcess(invoked)
+        there = await told(app, programs, (todo, 1.0, name), rng)
+        _, events = await runtime.history(name)
+        steps = await asyncio.to_thread(recorded, runtime.clients.functions(), (await runtime._execution(name)).arn)
+    programs.crash[name] = 0
+    programs.old.discard(name)
+    async with App(storage=MemoryStorage(), **HERE) as app:
+        here = await told(app, programs, (todo, 1e-7, name), rng)
+    assert there == here == programs.expected(todo)
+    assert set(steps.values()) <= {1}
+    replay_history(programs.run, events)
+
+
+async def told(app: App, programs: Any, args: tuple[Any, float, str], rng: random.Random) -> Any:
+    """Return the result of a program that is sent what its hooks wait for."""
+    run_id = args[-1]
+    handle = await app.start(programs.run, args, run_id=run_id)
+    sending = asyncio.create_task(send(app, programs, run_id, rng))
+    result = asyncio.create_task(handle.result(timeout=60))
+    await asyncio.wait([sending, result], return_when=asyncio.FIRST_COMPLETED)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    if not sending.cancelled():
+        result.cancel()
+        sending.result()
+    return await result
+
+
+async def send(app: App, programs: Any, run_id: str, rng: random.Random) -> None:
+    """Send to each hook what is for it, sooner or later once it is open; and now and then before."""
+    sent: Counter[str] = Counter()
+    while True:
+        opened = [hook.name for hook in await app.recorded().hooks()]
+        for name in [*opened, f"hook{rng.randint(1, 30)}"]:
+            if rng.random() < 0.5 or sent[name] == len(programs.payloads(name)):
+                continue
+            try:
+                await app.resume_hook(f"{run_id}:{name}", programs.payloads(name)[sent[name]])
+            except HookClosed:
+                continue
+            sent[name] += 1
+        await asyncio.sleep(rng.uniform(0, 0.02))
+
+
+def recorded(lambda_: Any, arn: str) -> Counter[str]:
+    """Return how often each step of a program has a result in what AWS keeps."""
+    pages = lambda_.get_paginator("get_durable_execution_history").paginate(
+        DurableExecutionArn=arn, IncludeExecutionData=True
+    )
+    return Counter(
+        json.loads(event["StepSucceededDetails"]["Result"]["Payload"])["value"]
+        for page in pages
+        for event in page["Events"]
+        if event["EventType"] == "StepSucceeded" and event["Name"] == "fuzz.work"
+    )
 
 
 def test_a_race_is_decided_the_same_way_on_every_replay(official, programs):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from aws_durable_execution_sdk_python.identifier import OperationIdNamespace
 
 import pyworkflow
 from pyworkflow import App, FatalError, sleep, step, workflow
@@ -16,7 +17,7 @@ from pyworkflow.errors import PayloadTooLarge, StepInterrupted
 from pyworkflow.failures import record_of
 from pyworkflow.model import CallStep
 from pyworkflow.testing import workflows as kit
-from pyworkflow_aws.durable import ids, sdk
+from pyworkflow_aws.durable import ids
 from pyworkflow_aws.durable.payloads import ERROR_LIMIT, Payloads, error_data, read_error
 from pyworkflow_aws.durable.record import Recorded, printable, wanted
 
@@ -140,7 +141,7 @@ def test_an_error_too_long_keeps_its_class_and_its_message():
 
 def test_ids_are_those_of_the_sdk():
     for key in ("1", "3.1", "12~4", "order.7"):
-        assert ids.operation_id(key) == sdk.operation_id(key)
+        assert ids.operation_id(key) == OperationIdNamespace(key).create_id_for_step(1)
 
 
 def test_names_are_what_the_service_takes():

@@ -103,7 +103,7 @@ class App:
             if isinstance(chosen, Storage):
                 self._storage = chosen
             else:
-                self._storage = self.plugins.make(STORAGE, chosen)
+                self._storage = self.plugins.make(STORAGE, chosen, offered={"app": self})
         return self._storage
 
     async def open_storage(self) -> Storage:

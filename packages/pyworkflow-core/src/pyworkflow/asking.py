@@ -33,6 +33,7 @@ class Asking(ABC):
     _replaying: bool
     _patches: dict[str, bool]
     _new_patches: list[str]
+    _knows: Callable[[str], bool] | None
     _said: list[dict[str, Plain]]
 
     @abstractmethod
@@ -113,7 +114,7 @@ class Asking(ABC):
         """Whether this run knows *change*: always, unless it went past this place before the code was changed."""
         known = self._patches.get(change)
         if known is None:
-            known = self._patches[change] = not self._replaying
+            known = self._patches[change] = not self._replaying if self._knows is None else self._knows(change)
             if known:
                 self._new_patches.append(change)
         return known

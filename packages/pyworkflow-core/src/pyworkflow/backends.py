@@ -117,13 +117,16 @@ class Lazy:
         return self.load()(*args, **kwargs)
 
 
-def build(factory: Callable[..., T], spec: Spec, kind: str, **given: Any) -> T:
+def build(
+    factory: Callable[..., T], spec: Spec, kind: str, *, offered: Mapping[str, Any] | None = None, **given: Any
+) -> T:
     """Call *factory* with *given*, with the place if it takes one, and with the options as its annotations say.
 
     Args:
         factory: What a plugin offers under the name in *spec*.
         spec: The config string.
         kind: What errors call it: ``storage``, ``runtime``, ``retry policy``.
+        offered: What it is called with if it has a parameter of that name.
         given: What the factory is called with besides.
 
     Raises:
@@ -134,6 +137,9 @@ def build(factory: Callable[..., T], spec: Spec, kind: str, **given: Any) -> T:
     try:
         if isinstance(factory, Lazy):
             factory = factory.load()
+        if offered:
+            takes, _ = parameters(factory)
+            given |= {name: value for name, value in offered.items() if name in takes}
         return factory(**given, **_options(factory, spec, given, what))
     except ImportError as error:
         msg = f"{what} cannot be used, as something it needs is not installed: {error}"

@@ -69,9 +69,11 @@ class Machine(Asking):
     Args:
         body: The workflow.
         run_id: What the workflow sees as its run.
+        knows: Asked whether the run knows a change, by those whose histories are not fed as they were recorded; without
+            it those are known that history tells of, and all that are asked for where it ends.
     """
 
-    def __init__(self, body: Body, run_id: str = "") -> None:
+    def __init__(self, body: Body, run_id: str = "", knows: Callable[[str], bool] | None = None) -> None:
         self.run_id = run_id
         self.pending: dict[int, Pending] = {}
         self.parent: Parent | None = None
@@ -84,6 +86,7 @@ class Machine(Asking):
         self._replaying = False
         self._patches: dict[str, bool] = {}
         self._new_patches: list[str] = []
+        self._knows = knows
         self._said: list[dict[str, Plain]] = []  # of the run, and not in the history
         self._body = body
         self._loop = ReplayLoop(self)  # type: ignore[abstract]  # what is missing refuses, see there
@@ -227,7 +230,7 @@ class Machine(Asking):
         """Put the workflow away. Its ``finally`` blocks run, but cannot ask for anything any more."""
         self._closed = True
         self._loop.close()
-        self._main = None  # what holds each other would wait for the garbage collector
+        self._main = self._knows = None  # what holds each other would wait for the garbage collector
         self._timers.clear()
         self._waking.clear()
         self.pending.clear()

@@ -94,14 +94,14 @@ class Plugins:
             raise BackendNotFound(self._explain(kind, name, offers))
         return self._only(kind, name, offers[name])
 
-    def make(self, kind: Kind[Any], text: str, **given: Any) -> Any:
-        """Return the backend that a config string describes; its factory is given *given* besides.
+    def make(self, kind: Kind[Any], text: str, *, offered: Mapping[str, Any] | None = None, **given: Any) -> Any:
+        """Return the backend that a config string describes; its factory gets *given*, and what it takes of *offered*.
 
         Raises:
             BackendNotFound, PluginConflict: As `find`.
             ConfigError: As `build`.
         """
-        return build(kind.factory(self.find(kind, text)), Spec.parse(text), kind.noun, **given)
+        return build(kind.factory(self.find(kind, text)), Spec.parse(text), kind.noun, offered=offered, **given)
 
     def settings_classes(self) -> Mapping[str, type]:
         """Return the settings classes of the plugins loaded so far, by prefix.

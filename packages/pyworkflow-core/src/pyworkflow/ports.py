@@ -373,8 +373,8 @@ def pyworkflow_storages() -> Mapping[str, Callable[..., Storage]]:  # type: igno
     """Offer storages: name to factory.
 
     Called when a storage is asked for by a config string. The factory is called with ``place`` (what stands after
-    ``name://``) and the options as keyword arguments; their annotations say how the options are read. Import the
-    driver inside the factory.
+    ``name://``) and the options as keyword arguments; their annotations say how the options are read. One that has a
+    parameter ``app`` is given the `App`, for its settings. Import the driver inside the factory.
     """
 
 

@@ -1,4 +1,4 @@
-"""IAM policies: what the function may do, and what those who start runs need.  Nothing is allowed on everything."""
+"""IAM policies: what functions, workers, and those who start runs need.  Nothing is allowed on everything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.target import ALIAS, Target
+from pyworkflow_aws.deploy.target import ALIAS, Table, Target
 
 VERSION = "2012-10-17"
 
@@ -35,13 +35,21 @@ class Place:
         """Return the ARN of a log group's streams."""
         return f"arn:{self.partition}:logs:{self.region}:{self.account}:log-group:{name}:*"
 
+    def table(self, table: Table) -> str:
+        """Return the ARN of a table; one of which no region is said is in this one."""
+        return f"arn:{self.partition}:dynamodb:{table.region or self.region}:{self.account}:table/{table.name}"
+
     def role(self, name: str) -> str:
         """Return the ARN of a role."""
         return f"arn:{self.partition}:iam::{self.account}:role/{name}"
 
 
 def role_policy(target: Target, place: Place) -> dict[str, Any]:
-    """Return what the function itself may do: write its log, keep its runs, start runs of its own, and *statements*."""
+    """Return what the function itself may do.
+
+    That is to write its log, keep its runs and start runs of its own; to use the table that its variables name; and its
+    statements.
+    """
     function = place.function(target.name)
     statements: list[Mapping[str, Any]] = [
         _allow("PyworkflowLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], place.log_group(target.log_group)),
@@ -51,7 +59,10 @@ def role_policy(target: Target, place: Place) -> dict[str, Any]:
     if target.kind.durable:
         keep = ["lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"]
         statements.append(_allow("PyworkflowRuns", keep, f"{function}:*"))
-    return {"Version": VERSION, "Statement": [*statements, *_large_values(target, place), *target.statements]}
+    statements += _large_values(target, place, ["s3:GetObject", "s3:PutObject"])
+    if target.table is not None:
+        statements += _table_statements(target.table, place)
+    return {"Version": VERSION, "Statement": [*statements, *target.statements]}
 
 
 def callers_policy(target: Target, place: Place) -> dict[str, Any]:
@@ -62,8 +73,6 @@ def callers_policy(target: Target, place: Place) -> dict[str, Any]:
         runs = [
             "lambda:GetDurableExecution",
             "lambda:GetDurableExecutionHistory",
-            "lambda:SendDurableExecutionCallbackFailure",
-            "lambda:SendDurableExecutionCallbackHeartbeat",
             "lambda:SendDurableExecutionCallbackSuccess",
             "lambda:StopDurableExecution",
         ]
@@ -71,14 +80,32 @@ def callers_policy(target: Target, place: Place) -> dict[str, Any]:
         statements.append(
             _allow("PyworkflowList", ["lambda:ListDurableExecutionsByFunction"], [function, f"{function}:*"])
         )
-    return {"Version": VERSION, "Statement": [*statements, *_large_values(target, place)]}
+    return {"Version": VERSION, "Statement": [*statements, *_large_values(target, place, ["s3:GetObject"])]}
 
 
-def _large_values(target: Target, place: Place) -> list[Mapping[str, Any]]:
+def table_policy(table: Table, place: Place) -> dict[str, Any]:
+    """Return what a worker needs whose storage is *table*, or who starts runs there; it does not suffice to make it."""
+    return {"Version": VERSION, "Statement": _table_statements(table, place)}
+
+
+def _table_statements(table: Table, place: Place) -> list[Mapping[str, Any]]:
+    arn = place.table(table)
+    use = [f"dynamodb:{verb}" for verb in ("BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem")]
+    statements: list[Mapping[str, Any]] = [_allow("PyworkflowTable", use, [arn, f"{arn}/index/*"])]
+    if table.bucket is not None:
+        bucket = f"arn:{place.partition}:s3:::{table.bucket}"
+        objects = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+        statements.append(_allow("PyworkflowTableObjects", objects, f"{bucket}/{table.name}/*"))
+        # By it S3 also says of an object that it is not there, and not that it must not be read.
+        statements.append(_allow("PyworkflowTableBucket", ["s3:ListBucket"], bucket))
+    return statements
+
+
+def _large_values(target: Target, place: Place, actions: list[str]) -> list[Mapping[str, Any]]:
     if target.bucket is None or not target.kind.durable:
         return []
     objects = f"arn:{place.partition}:s3:::{target.bucket}/pyworkflow/*"
-    return [_allow("PyworkflowLargeValues", ["s3:GetObject", "s3:PutObject"], objects)]
+    return [_allow("PyworkflowLargeValues", actions, objects)]
 
 
 def _allow(sid: str, actions: list[str], resources: str | list[str]) -> dict[str, Any]:

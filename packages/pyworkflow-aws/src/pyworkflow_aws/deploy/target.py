@@ -9,15 +9,20 @@ from typing import Any
 
 from attrs import Attribute, Factory, field, frozen
 
+from pyworkflow.backends import Spec, build
 from pyworkflow.durations import text as duration_text
 from pyworkflow.errors import ConfigError
 from pyworkflow.values import did_you_mean
+from pyworkflow_aws.hooks import pyworkflow_storages
 
 MODULE_VARIABLE = "PYWORKFLOW_MODULE"
 """The environment variable that tells the handler which module to import."""
 
 BUCKET_VARIABLE = "PYWORKFLOW_AWS_BUCKET"
 """The environment variable that tells where large values go."""
+
+STORAGE_VARIABLE = "PYWORKFLOW_STORAGE"
+REGION_VARIABLE = "PYWORKFLOW_AWS_REGION"
 
 ALIAS = "live"
 """What callers name: it points to the version that new runs start on."""
@@ -81,6 +86,41 @@ KINDS: Mapping[str, Kind] = {
 """The runtimes that can be deployed."""
 
 
+@frozen
+class Table:
+    """A DynamoDB table that is a storage of runs.
+
+    Attributes:
+        name: Its name.
+        region: Where it is; None: where whoever uses it is.
+        bucket: An S3 bucket for what is larger than an item.
+    """
+
+    name: str
+    region: str | None = None
+    bucket: str | None = None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Table | None:
+        """Return the table that a function with these variables uses, if it uses one in AWS.
+
+        Raises:
+            ConfigError: The variables name a storage, and nobody could make it.
+        """
+        text = environment.get(STORAGE_VARIABLE)
+        if not text:
+            return None
+        spec = Spec.parse(text)
+        factory = pyworkflow_storages().get(spec.name)
+        if factory is None:
+            return None
+        build(factory, spec, "storage")
+        options = spec.options
+        if "endpoint" in options:
+            return None
+        return cls(spec.place, options.get("region") or environment.get(REGION_VARIABLE), options.get("bucket"))
+
+
 def _check_name(_target: Target, _field: Attribute[str], name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         msg = f"--name {name!r}: a function's name has 1 to 64 letters, digits, '-' and '_'"
@@ -139,6 +179,7 @@ class Target:
         keep: How many versions to keep besides those that runs need.
         role: The ARN of a role to use instead of an own one.
         statements: What the own role may do besides.
+        table: Where the variables say that runs are kept, if that is in DynamoDB.
         bucket: Where a zip goes that is too large for a direct upload, and values that are too large to be kept with a
             durable run.
     """
@@ -158,6 +199,7 @@ class Target:
     role: str | None = None
     statements: tuple[Mapping[str, Any], ...] = ()
     bucket: str | None = None
+    table: Table | None = field(default=Factory(lambda self: Table.of(self.environment), takes_self=True), init=False)
 
     @property
     def log_group(self) -> str:

@@ -18,13 +18,14 @@ from pyworkflow.attempts import next_delay
 from pyworkflow.errors import NonDeterminism, RunBlocked
 from pyworkflow.machine import Outcome
 from pyworkflow.model import CallStep, OpenHook, RunStarted, StartChild, StartTimer
+from pyworkflow_aws.durable.ids import operation_id
 from pyworkflow_aws.durable.muting import muted
 from pyworkflow_aws.durable.payloads import Payloads
 from pyworkflow_aws.durable.record import SHORT
-from pyworkflow_aws.durable.replay import CANCEL, DEADLINE, LATER, ORDER, Replay, check
-from pyworkflow_aws.durable.sdk import Abandoned, Interrupted, Journal, Mismatch, Suspended, operation_id
+from pyworkflow_aws.durable.replay import CANCEL, DEADLINE, LATER, ORDER, PATCHED, Replay, check
+from pyworkflow_aws.durable.sdk import Abandoned, Interrupted, Journal, Mismatch, Suspended
 from pyworkflow_aws.durable.steps import Call, failure_of, now
-from pyworkflow_aws.durable.tree import Open
+from pyworkflow_aws.durable.tree import Open, patch_key
 from pyworkflow_aws.durable.work import Threads, Work
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ class Adapter:
     cancellable: bool = True
     threads: int = 64
     replay: Replay = field(init=False)
-    _left: set[str] = field(factory=set, init=False)  # recorded before, and not asked for yet
-    _seen: int = field(default=0, init=False)
     _time: float | None = field(default=None, init=False)  # for how long the invocation may go on
     _threads: Threads = field(init=False, default=Factory(lambda self: Threads(self.threads), takes_self=True))
     _signals: queue.SimpleQueue[tuple[Work, BaseException | None]] = field(factory=queue.SimpleQueue, init=False)
@@ -81,10 +80,12 @@ class Adapter:
             RunBlocked, NonDeterminism: It cannot go on.
         """
         before = self.journal.recorded()
-        self._left = set(before)
-        with muted(replaying=bool(before)):
-            self.replay = replay = Replay.start(self._find, run_id, started, self.journal.read, self.payloads)
+        read = self.journal.read
+        self.replay = replay = Replay.of(self._find, run_id, started, read, self.payloads, recorded=before)
         try:
+            with muted(replaying=replay.is_replaying):
+                replay.begin()
+            self._record_patches()
             while replay.tree.outcome is None:
                 turn = replay.next()
                 if turn is None:
@@ -94,8 +95,9 @@ class Adapter:
                 if turn.fresh:
                     order = json.dumps(list(turn.keys))
                     self._ask(self.journal.step, replay.order_key, ORDER, lambda _, order=order: order)
-                with muted(replaying=self._is_replaying()):
+                with muted(replaying=replay.is_replaying):
                     replay.apply(turn)
+                self._record_patches()
                 for found in replay.tree.take_abandoned():
                     if found.work is not None:
                         self._stop(found.work)
@@ -111,13 +113,12 @@ class Adapter:
             raise RunBlocked(f"workflow {name!r} is not in the function's module; there are: {known}")
         return workflow
 
-    def _is_replaying(self) -> bool:
-        """Whether the workflow is about to do again what it did in an earlier invocation."""
-        if self._left:
-            keys = self.replay.tree.keys
-            self._left -= {operation_id(key) for key in keys[self._seen :]}
-            self._seen = len(keys)
-        return bool(self._left)
+    def _record_patches(self) -> None:
+        """Record of which changes the workflow was told that it knows them, before what it asked for is begun."""
+        for path, change in self.replay.tree.take_patches():
+            key, told = patch_key(path, change), json.dumps([path, change])
+            if self.journal.read(key) is None:
+                self._ask(self.journal.step, key, PATCHED, lambda _, told=told: told)
 
     def _check_all_asked(self, before: set[str]) -> None:
         left = before - {operation_id(key) for key in self.replay.tree.keys}

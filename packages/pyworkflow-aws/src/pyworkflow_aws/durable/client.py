@@ -161,7 +161,7 @@ class DurableLambda(DurableRuntime):
             msg = "runs do not listen for being cancelled (aws_cancellable=False); terminate ends them without clean-up"
             raise Unsupported(msg)
         while True:
-            execution = await self._newest(run_id)
+            execution = await self._newest(await self._execution(run_id))
             if execution.status.is_final or execution.status is Status.BLOCKED:
                 msg = f"run {run_id!r} has ended already: it is {execution.status.value}"
                 raise RunEnded(msg)
@@ -173,7 +173,7 @@ class DurableLambda(DurableRuntime):
 
     async def terminate(self, run_id: str, reason: str = "") -> None:
         """End a run now; what it is doing goes on to its next operation, and is not recorded."""
-        execution = await self._newest(run_id)
+        execution = await self._newest(await self._execution(run_id))
         if execution.status.is_final or execution.status is Status.BLOCKED:
             msg = f"run {run_id!r} has ended already: it is {execution.status.value}"
             raise RunEnded(msg)
@@ -189,8 +189,9 @@ class DurableLambda(DurableRuntime):
             msg = f"run {run_id!r} is {run.status.value}; only a blocked or a failed run can be retried"
             raise RunEnded(msg)
         msg = (
-            f"run {run_id!r} is {run.status.value}, and AWS lets no ended execution go on: start a new run, and "
-            "have steps find by themselves what must not be done twice"
+            f"run {run_id!r} is {run.status.value}, and AWS lets no ended execution go on: start a new run of "
+            f"workflow {run.workflow!r} with another run_id, or none. It does all steps again, so have them find out "
+            "by themselves what must not be done twice, such as by an id that is an argument of the workflow"
         )
         raise Unsupported(msg)
 
@@ -200,13 +201,13 @@ class DurableLambda(DurableRuntime):
     async def resume_hook(self, token: str, payload: Any) -> str:
         """Send *payload* to the open hook with this token; return the id of its run.
 
-        A token that begins with a run's id and a colon, ``order-1:approval``, is looked for in that run; any other one
-        in all that are under way, one call of AWS for each.
+        A token that begins with a run's id and a colon, ``order-1:approval``, is looked for in that run and in what it
+        goes on as; any other one in all runs that are under way, the oldest first, one call of AWS for each.
         """
         digest = token_digest(token)
         candidates = [token.partition(":")[0]] if ":" in token else []
         for arn in await self._call(waiting, self.function, self.qualifier, candidates):
-            execution = await self._details(arn)
+            execution = await self._newest(await self._details(arn))
             past = await self._past(execution)
             if digest in past.hooks:
                 await self._resume(execution, past, digest, payload)
@@ -265,8 +266,8 @@ class DurableLambda(DurableRuntime):
             self._arns[run_id] = arn
         return await self._details(self._arns[run_id])
 
-    async def _newest(self, run_id: str) -> Execution:
-        execution = await self._execution(run_id)
+    async def _newest(self, execution: Execution) -> Execution:
+        """Return what an execution goes on as, or itself."""
         while execution.status is Status.CONTINUED:
             execution = await self._execution(execution.continued or "")
         return execution

@@ -18,6 +18,7 @@ from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable import starting
 from pyworkflow_aws.durable.adapter import Adapter
 from pyworkflow_aws.durable.payloads import MESSAGE_LIMIT, Payloads, error_data, milliseconds
+from pyworkflow_aws.durable.replay import CONTINUE, CONTINUE_KEY
 from pyworkflow_aws.durable.sdk import Failure, Journal, durable_execution
 from pyworkflow_aws.durable.starting import Start
 from pyworkflow_aws.durable.steps import failure_of
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 MAX_RESULT = 5 * 1024 * 1024
 """The most bytes of a run's result; AWS takes a little more."""
-
-CONTINUE = "pyworkflow.continue"
 
 _PAUSES = 5
 """How many times starting the run that continues another one is tried again."""
@@ -77,7 +76,7 @@ def _run(app: App, settings: AwsSettings, clients: Clients, event: Any, journal:
             starting.invoke(clients.functions(), function, settings.qualifier, new)
             return "null"
 
-        journal.step("continue", CONTINUE, begin, retry=lambda _, number: 2.0**number if number < _PAUSES else None)
+        journal.step(CONTINUE_KEY, CONTINUE, begin, retry=lambda _, number: 2.0**number if number < _PAUSES else None)
 
     adapter = Adapter(app, journal, payloads, start, settings.cancellable)
     try:

@@ -22,6 +22,7 @@ from pyworkflow.model import (
     Fired,
     Hook,
     OpenHook,
+    Patched,
     Received,
     Requested,
     Retrying,
@@ -41,7 +42,7 @@ from pyworkflow_aws.durable.ids import operation_id
 from pyworkflow_aws.durable.listing import Execution
 from pyworkflow_aws.durable.payloads import Payloads, foreign_error, moment, read_error
 from pyworkflow_aws.durable.record import Fault, Recorded
-from pyworkflow_aws.durable.replay import CANCEL, Replay
+from pyworkflow_aws.durable.replay import CANCEL, PATCHED, Replay
 from pyworkflow_aws.durable.tree import Open
 
 if TYPE_CHECKING:
@@ -200,9 +201,15 @@ def _replayed(
             raise RunBlocked(f"workflow {name!r} is not known in this process")
         return registry.workflows[name]
 
-    replay = Replay.start(find, execution.run_id, started, lambda key: records.get(operation_id(key)), payloads)
+    asked = [id_ for id_, record in records.items() if not record.is_ours]
+    going = execution.status is Status.RUNNING
+    replay = Replay.of(
+        find, execution.run_id, started, lambda key: records.get(operation_id(key)), payloads, recorded=asked,
+        goes_on=going,
+    )  # fmt: skip
     tree = replay.tree
     try:
+        replay.begin()
         while tree.outcome is None and (turn := replay.next()) is not None and not turn.fresh:
             replay.apply(turn)
     except (RunBlocked, NonDeterminism, RunTerminated):
@@ -238,6 +245,8 @@ def _plainly(
     seen: set[str] = set()
     for event in raw:
         id_, at = event.get("Id", ""), event["EventTimestamp"].astimezone(UTC)
+        if event["EventType"] == "StepSucceeded" and (change := _patched(records.get(id_))) is not None:
+            events.append(Patched(at, change))
         if (op := ops.get(id_)) is None or id_ not in records:
             continue
         record = records[id_]
@@ -258,6 +267,14 @@ def _plainly(
         if what in _ENDS and not _is_retried(event.get(f"{event['EventType']}Details") or {}):
             events.append(_answer(op, record, at, payloads))
     return events, hooks
+
+
+def _patched(record: Recorded | None) -> str | None:
+    """Return the change of the code that the run itself, and not a child of it, was told that it knows."""
+    if record is None or record.name != PATCHED:
+        return None
+    path, change = json.loads(record.payload or "[null, null]")
+    return change if path == [] else None
 
 
 def _answer(op: int, record: Recorded, at: datetime, payloads: Payloads) -> Event:

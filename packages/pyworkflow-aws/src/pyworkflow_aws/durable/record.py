@@ -14,6 +14,9 @@ STEP, WAIT, CALLBACK = "STEP", "WAIT", "CALLBACK"
 
 _WORDS = {STEP: "step", WAIT: "timer", CALLBACK: "hook"}
 
+OURS = "pyworkflow."
+"""What the names of operations begin with that no workflow asks for."""
+
 MAX_NAME = 256
 SHORT = 1.0
 """Seconds below which a timer is waited for in the function: the service counts in whole seconds."""
@@ -57,6 +60,11 @@ class Recorded:
     wakes: float | None = None
     put_off: bool = False
     callback: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether no workflow asked for it."""
+        return self.name.startswith(OURS)
 
     def __str__(self) -> str:
         return f"{_WORDS.get(self.kind, 'operation')} {self.name!r}"

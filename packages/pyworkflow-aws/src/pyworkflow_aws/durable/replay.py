@@ -3,16 +3,20 @@
 Where all operations that are open have ended, as in a sequence of steps, nothing has to be decided: the run sees them
 in the order of the times that are recorded with them. Where only some have, which ones the run sees now, and in which
 order, is an operation of its own, recorded before the run sees any of it: on replay others will have ended too.
+
+That a run knows a change of its code is an operation too, recorded before anything that the workflow asks for then. A
+run that comes to the change without it, and for which more is recorded that it asked for since, went past the place
+while the code was the old one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from pyworkflow.errors import NonDeterminism, RunTerminated, StepInterrupted
 from pyworkflow.failures import record_of
@@ -28,6 +32,7 @@ from pyworkflow.model import (
     StartTimer,
 )
 from pyworkflow.where import where_it_waits
+from pyworkflow_aws.durable.ids import operation_id
 from pyworkflow_aws.durable.payloads import Payloads, foreign_error, moment, read_error
 from pyworkflow_aws.durable.record import Fault, Recorded
 from pyworkflow_aws.durable.tree import Find, Open, Tree
@@ -39,6 +44,10 @@ ORDER = "pyworkflow.order"
 CANCEL = "pyworkflow.cancel"
 DEADLINE = "pyworkflow.deadline"
 LATER = "pyworkflow.later"
+PATCHED = "pyworkflow.patched"
+CONTINUE = "pyworkflow.continue"
+
+CONTINUE_KEY = "continue"
 
 _INTERRUPTED = "StepInterruptedError"
 
@@ -58,6 +67,7 @@ class Replay:
     Attributes:
         turns: How many turns it has had.
         messages: How many messages from outside it has had.
+        goes_on: Whether it may come to anything that is not recorded.
     """
 
     tree: Tree
@@ -65,11 +75,48 @@ class Replay:
     payloads: Payloads
     turns: int = 0
     messages: int = 0
+    goes_on: bool = True
+    _left: set[str] = field(factory=set, init=False)  # recorded before, and not asked for yet
+    _asked: int = field(default=0, init=False)  # of the tree's keys, those that are out of there
+    _before: int = field(default=0, init=False)  # of the tree's keys, those from before this turn
 
     @classmethod
-    def start(cls, find: Find, run_id: str, started: RunStarted, read: Read, payloads: Payloads) -> Replay:
-        """Return a run that has begun."""
-        return cls(Tree.start(find, run_id, started), read, payloads)
+    def of(
+        cls,
+        find: Find,
+        run_id: str,
+        started: RunStarted,
+        read: Read,
+        payloads: Payloads,
+        *,
+        recorded: Iterable[str],
+        goes_on: bool = True,
+    ) -> Replay:
+        """Return a run that has yet to `begin`; *recorded* are the ids of what workflows asked for before."""
+        tree = Tree.of(find, lambda key: replay.knows(key), run_id, started)  # noqa: PLW0108 -- it is not there yet
+        replay = cls(tree, read, payloads, goes_on=goes_on)
+        replay._left = set(recorded)
+        return replay
+
+    def begin(self) -> None:
+        """Let the workflow run until it waits for something."""
+        self.tree.begin()
+        self._before = len(self.tree.keys)
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the workflow does again in this turn, or is about to, what it did in an earlier invocation."""
+        if self._left:
+            self._left.difference_update(map(operation_id, self.tree.keys[self._asked : self._before]))
+            self._asked = self._before
+        return bool(self._left)
+
+    def knows(self, key: str) -> bool:
+        """Whether a run knows the change of that key: it is recorded, or the run has not been there before."""
+        if self.read(key) is not None:
+            return True
+        went_past = self.is_replaying or any(self.read(later) is not None for later in (self.order_key, CONTINUE_KEY))
+        return self.goes_on and not went_past
 
     @property
     def order_key(self) -> str:
@@ -113,6 +160,10 @@ class Replay:
             NonDeterminism: Something else is recorded than the workflow asks for.
         """
         self.turns += 1
+        self._see(turn)
+        self._before = len(self.tree.keys)
+
+    def _see(self, turn: Turn) -> None:
         by_key = {found.key: found for found in self.tree.open.values()}
         for key in turn.keys:
             if self.tree.outcome is not None:

@@ -6,7 +6,7 @@ What is used beside its public interface, and what for:
   the order in which threads happen to ask; a virtual context is not recorded and costs nothing.
 - ``DurableContext.state``: ``get_checkpoint_result`` to see how an operation stands without asking for it,
   ``create_checkpoint`` without an update to learn what ended meanwhile, ``operations`` once at the start.
-- ``OperationIdNamespace``: the id that the first operation of such a context has.
+- the id that the first operation of such a context has, as `ids.operation_id` has it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from attrs import frozen
@@ -25,12 +24,12 @@ from aws_durable_execution_sdk_python.exceptions import (
     StepInterruptedError,
     SuspendExecution,
 )
-from aws_durable_execution_sdk_python.identifier import OperationIdNamespace
 from aws_durable_execution_sdk_python.lambda_service import Operation, OperationStatus, OperationType
 from aws_durable_execution_sdk_python.retries import RetryDecision
 from aws_durable_execution_sdk_python.serdes import PassThroughSerDes
 
-from pyworkflow_aws.durable.record import Fault, Recorded
+from pyworkflow_aws.durable.ids import operation_id
+from pyworkflow_aws.durable.record import OURS, Fault, Recorded
 
 __all__ = [
     "Abandoned",
@@ -40,7 +39,6 @@ __all__ = [
     "Mismatch",
     "Suspended",
     "durable_execution",
-    "operation_id",
 ]
 
 MAX_WAIT = 366 * 24 * 3600
@@ -56,7 +54,6 @@ _ENDED = {
     OperationStatus.TIMED_OUT,
     OperationStatus.STOPPED,
 }
-_OURS = "pyworkflow."
 _AS_IT_IS: PassThroughSerDes[str] = PassThroughSerDes()
 
 Suspended = SuspendExecution
@@ -93,12 +90,6 @@ class Failure(DurableOperationError):
         failure: Failure = kind(message=message, data=data)
         failure.original = original
         return failure
-
-
-@lru_cache(4096)  # each is asked for several times while a run is at it
-def operation_id(key: str) -> str:
-    """Return the id under which the operation *key* is recorded."""
-    return OperationIdNamespace(key).create_id_for_step(1)
 
 
 def _recorded(found: Operation) -> Recorded:
@@ -160,7 +151,7 @@ class Journal:
         return {
             id_: operation.status in _ENDED
             for id_, operation in self.context.state.operations.items()
-            if operation.operation_type is not OperationType.EXECUTION and not (operation.name or "").startswith(_OURS)
+            if operation.operation_type is not OperationType.EXECUTION and not (operation.name or "").startswith(OURS)
         }
 
     def read(self, key: str) -> Recorded | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 from attrs import define, field
 
 from pyworkflow.definitions import Workflow
 from pyworkflow.effects import to_parent
-from pyworkflow.errors import RunBlocked
+from pyworkflow.errors import HookTaken, RunBlocked
+from pyworkflow.failures import record_of
 from pyworkflow.ids import child_id
 from pyworkflow.machine import Machine, Outcome
 from pyworkflow.model import (
@@ -18,8 +20,10 @@ from pyworkflow.model import (
     CancelRequested,
     Described,
     Event,
+    Failed,
     OpenHook,
     Parent,
+    Patched,
     Received,
     Requested,
     RunContinued,
@@ -31,10 +35,16 @@ from pyworkflow.plain import Plain
 from pyworkflow_aws.durable.record import Wanted, wanted
 
 Path = tuple[int, ...]
-"""An operation's number, after those of the children it is in: (3, 1) is operation 1 of the child 3."""
+"""An operation's number, after those of the children it is in: (3, 1) is operation 1 of the child 3.
+
+A child that went on as new has a number below zero behind its own: (3, -2, 1) is operation 1 after the second time.
+"""
 
 Find = Callable[[str], Workflow[..., Any]]
 """Returns a workflow by its name."""
+
+Knows = Callable[[str], bool]
+"""Whether a run knows a change of its code, asked by the key under which that is recorded."""
 
 _STUCK = (
     "the workflow waits for something that is not an operation of the run, such as an asyncio.Event nobody sets or "
@@ -47,6 +57,8 @@ class Node:
     """A workflow that runs: the run itself, or a child of it.
 
     Attributes:
+        op: Its operation in the parent; 0: it is the run.
+        times: How often it went on as new before.
         log: What its history would be in a storage.
         said: What it said of itself.
     """
@@ -56,6 +68,8 @@ class Node:
     path: Path
     started: RunStarted
     parent: Node | None = None
+    op: int = 0
+    times: int = 0
     children: dict[int, Node] = field(factory=dict)
     log: list[Event] = field(factory=list)
     said: dict[str, Plain] = field(factory=dict)
@@ -103,22 +117,29 @@ class Tree:
         now: The time of the latest event.
         outcome: What ended the run; None: it goes on.
         keys: All that was ever asked for.
+        patches: Changes of the code that runs were told they know, with their paths, since somebody took them out of
+            here.
     """
 
     find: Find
+    knows: Knows
     root: Node
     now: datetime
     open: dict[Path, Open] = field(factory=dict)
     abandoned: list[Open] = field(factory=list)
     outcome: Outcome | None = None
     keys: list[str] = field(factory=list)
+    patches: list[tuple[Path, str]] = field(factory=list)
 
     @classmethod
-    def start(cls, find: Find, run_id: str, started: RunStarted) -> Tree:
-        """Return a run that has begun."""
-        tree = cls(find, Node(Machine(find(started.workflow).body, run_id), run_id, (), started), started.at)
-        tree._feed(tree.root, started)
-        return tree
+    def of(cls, find: Find, knows: Knows, run_id: str, started: RunStarted) -> Tree:
+        """Return a run that has yet to `begin`."""
+        machine = Machine(find(started.workflow).body, run_id, partial(_knows, knows, ()))
+        return cls(find, knows, Node(machine, run_id, (), started), started.at)
+
+    def begin(self) -> None:
+        """Let the workflow run until it waits for something."""
+        self._feed(self.root, self.root.started)
 
     def answer(self, found: Open, make: Callable[[int, datetime], Event], at: datetime) -> None:
         """Answer an operation; *make* is given its number and the time, which never goes back."""
@@ -143,6 +164,11 @@ class Tree:
         abandoned, self.abandoned = self.abandoned, []
         return abandoned
 
+    def take_patches(self) -> Sequence[tuple[Path, str]]:
+        """Return the changes that runs were told they know, with their paths."""
+        patches, self.patches = self.patches, []
+        return patches
+
     def check(self) -> None:
         """Make sure that an answer can move the run on.
 
@@ -155,6 +181,7 @@ class Tree:
     def close(self) -> None:
         """Put the run away."""
         self._close(self.root)
+        self.knows = lambda _: False  # what holds each other would wait for the garbage collector
 
     # -- moving on -------------------------------------------------------------------
 
@@ -163,26 +190,45 @@ class Tree:
         commands = machine.feed([event])
         requests = [Requested(now, command) for command in commands]
         machine.record(requests)
-        machine.take_patches()  # runs in flight stay with their version of the code, so each knows all of its changes
+        changes = machine.take_patches()
+        self.patches += [(node.path, change) for change in changes]
         abandoned = machine.take_abandoned()
         said = machine.take_said()
         for words in said:
             node.said.update(words)
-        node.log += [event, *(Described(now, cast("Plain", words)) for words in said), *requests]
+        node.log += [event, *(Patched(now, change) for change in changes)]
+        node.log += [*(Described(now, cast("Plain", words)) for words in said), *requests]
         node.log += [Abandoned(now, gone.op) for gone in abandoned if isinstance(gone.command, StartChild | OpenHook)]
         for gone in abandoned:
             self._abandon(node, gone)
+        refused: list[Event] = []
         for command in commands:
             pending = machine.pending.get(command.op)
             if pending is None:
                 continue
-            if isinstance(command, StartChild) and not command.detached:
+            if isinstance(command, OpenHook) and (taken := self._taken(command)) is not None:
+                refused.append(Failed(now, command.op, record_of(taken, retryable=False)))
+            elif isinstance(command, StartChild) and not command.detached:
                 self._start_child(node, command)
             else:
                 opened = Open(node, pending, (*node.path, command.op), now)
                 self.open[opened.path] = opened
                 self.keys.append(opened.key)
-        self._end(node)
+        if machine.outcome(now) is not None or not refused:
+            self._end(node)
+        for failed in refused:
+            if machine.outcome(now) is None:
+                self._feed(node, failed)
+
+    def _taken(self, asked: OpenHook) -> HookTaken | None:
+        """Return the error of a hook whose token another one of this run, or of its children, has."""
+        for found in self.open.values():
+            if isinstance(found.pending.command, OpenHook) and found.pending.command.token == asked.token:
+                by = found.node.run_id
+                return HookTaken(
+                    f"the token of hook {asked.name!r} is in use by an open hook of run {by!r}", asked.token
+                )
+        return None
 
     def _start_child(self, parent: Node, command: StartChild) -> None:
         run_id = command.run_id or child_id(parent.run_id, command.op)
@@ -192,9 +238,10 @@ class Tree:
         )
         self._begin(parent, command.op, run_id, started)
 
-    def _begin(self, parent: Node, op: int, run_id: str, started: RunStarted) -> None:
-        machine = Machine(self.find(started.workflow).body, run_id)
-        parent.children[op] = Node(machine, run_id, (*parent.path, op), started, parent)
+    def _begin(self, parent: Node, op: int, run_id: str, started: RunStarted, times: int = 0) -> None:
+        path = (*parent.path, op, -times) if times else (*parent.path, op)
+        machine = Machine(self.find(started.workflow).body, run_id, partial(_knows, self.knows, path))
+        parent.children[op] = Node(machine, run_id, path, started, parent, op, times)
         self._feed(parent.children[op], started)
 
     def _abandon(self, node: Node, pending: Pending) -> None:
@@ -224,14 +271,14 @@ class Tree:
 
     def _end_child(self, node: Node, parent: Node, outcome: Outcome) -> None:
         node.machine.close()
-        op = node.path[-1]
+        op = node.op
         del parent.children[op]
         if isinstance(outcome, RunContinued):
             started = RunStarted(
                 self.now, node.started.workflow, outcome.args, outcome.kwargs, f"{node.started.seed}~",
                 node.started.parent, node.run_id,
             )  # fmt: skip
-            self._begin(parent, op, outcome.run_id, started)
+            self._begin(parent, op, outcome.run_id, started, node.times + 1)
         elif op in parent.machine.pending:
             [message] = to_parent(Parent(parent.run_id, op), node.run_id, outcome)
             self._feed(parent, message.events[0])
@@ -242,3 +289,12 @@ class Tree:
         for child in node.children.values():
             self._close(child)
         node.machine.close()
+
+
+def patch_key(path: Path, change: str) -> str:
+    """Return the key under which it is recorded that the run at *path* knows *change*."""
+    return f"patched {'.'.join(map(str, path))} {change}"
+
+
+def _knows(knows: Knows, path: Path, change: str) -> bool:
+    return knows(patch_key(path, change))

@@ -83,14 +83,25 @@ class Client:
         endpoint: URL of something that is not AWS.
         threads: How many calls are under way at once; as many again serve calls that consist of several.
         bucket: An S3 bucket for what is too large for an item.
+        profile: A profile of AWS's configuration files.
     """
 
-    def __init__(self, table: str, region: str | None, endpoint: str | None, threads: int, bucket: str | None) -> None:
+    def __init__(
+        self,
+        table: str,
+        region: str | None,
+        endpoint: str | None,
+        threads: int,
+        bucket: str | None,
+        *,
+        profile: str | None = None,
+    ) -> None:
         self.table = table
         self.shards = 0  # as the table says, once it is open
         self.transaction = TRANSACTION
         self.bucket = None if bucket is None else Bucket(bucket, table)
         self._region = region
+        self._profile = profile
         self._endpoint = endpoint
         self._size = threads
         self._boto: Any = None
@@ -122,7 +133,7 @@ class Client:
             tcp_keepalive=True,
         )
         try:
-            session = _session(self._region)
+            session = _session(self._region, self._profile)
             boto = session.client("dynamodb", endpoint_url=self._endpoint, config=config)
             if self.bucket is not None:
                 self.bucket.open(session.client("s3", endpoint_url=self._endpoint, config=config), self.repeat)
@@ -370,11 +381,11 @@ def _loader() -> Any:
     return create_loader()
 
 
-def _session(region: str | None) -> Any:
+def _session(region: str | None, profile: str | None) -> Any:
     import boto3
     import botocore.session
 
-    session = botocore.session.Session()
+    session = botocore.session.Session(profile=profile)
     session.register_component("data_loader", _loader())
     return boto3.Session(botocore_session=session, region_name=region)
 

@@ -30,6 +30,7 @@ class DynamoDBStorage(Storage):
     Args:
         name: The table.
         region: As boto3 finds it by default.
+        profile: A profile of the AWS configuration files; as boto3 finds it by default.
         endpoint: URL of an emulator.
         shards: Over how many partitions the indexes are spread; fixed when the table is made, 8 by default.
         threads: How many calls are under way at once.
@@ -41,6 +42,7 @@ class DynamoDBStorage(Storage):
         name: str,
         *,
         region: str | None = None,
+        profile: str | None = None,
         endpoint: str | None = None,
         shards: int | None = None,
         threads: int = 32,
@@ -51,7 +53,7 @@ class DynamoDBStorage(Storage):
                 msg = f"{option}={value}: give 1 to {most}"
                 raise ConfigError(msg)
         self.name = name
-        self._client = Client(name, region, endpoint, threads, bucket)
+        self._client = Client(name, region, endpoint, threads, bucket, profile=profile)
         self._wanted = shards
         self._holds = Holds()
 
