@@ -62,12 +62,13 @@ class Schedule:
         Raises:
             TimeoutError: It is not done at virtual time *limit*.
         """
-        task = main.create_task(coroutine)
+        task, timers = main.create_task(coroutine), self._timers
         try:
             while not task.done():
                 if not self._turn():
                     self._wait(limit)
-                self._ring()
+                if timers and timers[0][0] <= self.now:
+                    self._ring()
         finally:
             asyncio._set_running_loop(None)
         return task.result()
@@ -243,10 +244,14 @@ class VirtualClock(SystemClock):
 
     def __init__(self, process: Process) -> None:
         self.process = process
+        self._seconds, self._now = 0.0, EPOCH
 
     def now(self) -> datetime:
         """Return what the process takes for the time."""
-        return EPOCH + timedelta(seconds=self.process.schedule.now + self.process.offset)
+        now = self.process.schedule.now + self.process.offset
+        if now != self._seconds:
+            self._seconds, self._now = now, EPOCH + timedelta(seconds=now)
+        return self._now
 
 
 class Pulse:
