@@ -93,3 +93,10 @@ def test_nothing_of_a_killed_process_runs_again(process: Process) -> None:
 
     process.schedule.run(outside, kills(), 100)
     assert len(seen) == 3
+
+
+def test_a_set_of_tasks_or_futures_has_an_order_that_does_not_depend_on_memory(process: Process) -> None:
+    tasks = [process.create_task(asyncio.sleep(0)) for _ in range(20)]
+    assert list({*reversed(tasks)}) == tasks
+    futures = [process.create_future() for _ in range(20)]
+    assert list({*reversed(futures)}) == futures

@@ -224,7 +224,7 @@ class Worker(Advancing):
             return
         self._looked = now
         held = [run_id for run_id, execution in self.executions.items() if execution.running]
-        for run_id in {*held, *self._jobs.runs}:
+        for run_id in dict.fromkeys([*held, *self._jobs.runs]):
             try:
                 run, _ = await self.storage.load(run_id, LAST)
                 is_over = run.status is not Status.RUNNING

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -35,6 +36,12 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 DEFAULT_STORAGE = "sqlite:///pyworkflow.db"  # a durable run is never silently kept in memory only
+
+
+@lru_cache
+def _kind(runtime: str) -> str:
+    """Return what the runtime of a config string is offered as; every look for work asks, for each workflow."""
+    return Spec.parse(runtime).name
 
 
 class App:
@@ -125,11 +132,11 @@ class App:
     def workflows_of(self, runtime: Runtime) -> list[str]:
         """Return the names of the workflows that run on *runtime*, or on another one of its kind."""
         default = self.settings.default_runtime
-        kinds = {Spec.parse(text).name for text, one in self._runtimes.items() if one is runtime}
+        kinds = {_kind(text) for text, one in self._runtimes.items() if one is runtime}
         return [
             name
             for name, workflow in self.registry.workflows.items()
-            if not kinds or Spec.parse(workflow.runtime or default).name in kinds
+            if not kinds or _kind(workflow.runtime or default) in kinds
         ]
 
     def recorded(self, runtime: str | None = None) -> DurableRuntime:

@@ -100,9 +100,9 @@ class StepJobs:
             task.cancel()
 
     @property
-    def runs(self) -> set[str]:
+    def runs(self) -> list[str]:
         """The runs that the steps are of."""
-        return {run_id for run_id, _ in self._tasks}
+        return list(dict.fromkeys(run_id for run_id, _ in self._tasks))
 
     def drop_run(self, run_id: str) -> None:
         """Stop the steps of a run."""

@@ -53,8 +53,12 @@ class Schedule:
 
     def at(self, when: float, process: Process, handle: asyncio.Handle, *, threaded: bool = False) -> None:
         """Run *handle* at *when*, on the event loop of *process* or, as a thread would, beside it."""
+        heapq.heappush(self._timers, (when, self.number(), process, handle, threaded))
+
+    def number(self) -> int:
+        """Return the next number, for what has to have an order."""
         self._made += 1
-        heapq.heappush(self._timers, (when, self._made, process, handle, threaded))
+        return self._made
 
     def run(self, main: Process, coroutine: Coroutine[Any, Any, Any], limit: float) -> Any:
         """Run everything until *coroutine*, a task of *main*, is done; return its result.
@@ -62,12 +66,17 @@ class Schedule:
         Raises:
             TimeoutError: It is not done at virtual time *limit*.
         """
-        task = main.create_task(coroutine)
+        task, timers, draw = main.create_task(coroutine), self._timers, self.chance.random
         try:
             while not task.done():
-                if not self._turn():
+                now = self.now
+                able = [process for process in self.processes if process.ready and process.stopped_until <= now]
+                if able:
+                    self._turn(able[0] if len(able) == 1 else able[int(draw() * len(able))])
+                else:
                     self._wait(limit)
-                self._ring()
+                if timers and timers[0][0] <= self.now:
+                    self._ring()
         finally:
             asyncio._set_running_loop(None)
         return task.result()
@@ -81,20 +90,14 @@ class Schedule:
             raise TimeoutError(f"it is not over after {limit:g} s")
         self.now = max(self.now, min(times))
 
-    def _turn(self) -> bool:
-        now = self.now
-        able = [process for process in self.processes if process.ready and process.stopped_until <= now]
-        if not able:
-            return False
-        process = able[0] if len(able) == 1 else able[int(self.chance.random() * len(able))]
+    def _turn(self, process: Process) -> None:
         handle = process.ready.popleft()
-        self.now = now + _TURN
+        self.now += _TURN
         self.turns += 1
         if not handle._cancelled:
             asyncio._set_running_loop(process)
             handle._run()
         self.after_turn(process)
-        return True
 
     def _ring(self) -> None:
         timers = self._timers
@@ -109,6 +112,28 @@ class Schedule:
             else:
                 asyncio._set_running_loop(None)
                 handle._run()
+
+
+class _Future(asyncio.Future[Any]):
+    """A future whose place in a set does not depend on where in memory it is."""
+
+    def __init__(self, *, loop: Process) -> None:
+        self.number = loop.schedule.number()
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class _Task(asyncio.Task[Any]):
+    """A task, as `_Future`."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: Process, **options: Any) -> None:
+        self.number = loop.schedule.number()
+        super().__init__(coro, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self.number
 
 
 class Process(asyncio.AbstractEventLoop):
@@ -168,11 +193,11 @@ class Process(asyncio.AbstractEventLoop):
         return self.schedule.now
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return _Future(loop=self)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
         options.pop("eager_start", None)
-        task = asyncio.Task(coro, loop=self, **options)
+        task = _Task(coro, loop=self, **options)
         self.tasks.append(task)
         return task
 
@@ -243,10 +268,14 @@ class VirtualClock(SystemClock):
 
     def __init__(self, process: Process) -> None:
         self.process = process
+        self._seconds, self._now = 0.0, EPOCH
 
     def now(self) -> datetime:
         """Return what the process takes for the time."""
-        return EPOCH + timedelta(seconds=self.process.schedule.now + self.process.offset)
+        now = self.process.schedule.now + self.process.offset
+        if now != self._seconds:
+            self._seconds, self._now = now, EPOCH + timedelta(seconds=now)
+        return self._now
 
 
 class Pulse:
