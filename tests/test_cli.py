@@ -231,6 +231,21 @@ def test_a_worker_carries_on_what_a_killed_process_left_and_ends_at_sigterm(shop
     assert said.endswith("stopped\n")
 
 
+def test_a_worker_says_which_workflows_it_leaves_to_workers_of_other_runtimes(shop, typed):
+    more = '\n\n@workflow(runtime="celery")\nasync def far() -> None: ...\n'
+    (shop / "shop.py").write_text(SHOP + more)
+    worker = begun(shop, "worker", "shop")
+    assert "checkout, light, waits; left to others: far (celery); stop" in worker.first
+    ended(worker, signal.SIGTERM)
+
+
+def test_a_worker_that_would_do_nothing_is_refused(shop, typed):
+    (shop / "far.py").write_text('from pyworkflow import workflow\n@workflow(runtime="celery")\nasync def far(): ...\n')
+    refused = typed("worker", "far")
+    assert refused.returncode == 2
+    assert "nothing to do with far (celery); say --runtime celery" in refused.stderr
+
+
 def test_plugins_are_listed_with_what_they_offer(typed):
     assert re.search(r"sqlite +pyworkflow-sqlite \S+ +storages: sqlite", typed("plugins").stdout)
     listed = json.loads(typed("plugins", "--json").stdout)

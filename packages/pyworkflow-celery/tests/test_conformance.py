@@ -8,11 +8,7 @@ import pytest
 from celery_servers import Redis, Workers, wipe
 
 from pyworkflow import App
-from pyworkflow.errors import RunCancelled
-from pyworkflow.testing import workflows as kit
 from pyworkflow.testing.runtime import DurableConformance, RuntimeConformance
-from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import notes
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +43,14 @@ class TestDurable(DurableConformance):
         wipe(workers.database)
         return lambda: App(**settings)
 
-    async def test_a_run_left_by_its_process_goes_on_in_another(
-        self, make_app: Callable[[], App], log: str, workers: Workers
-    ) -> None:
-        async with make_app() as app:
-            handle = await app.start(kit.stopped, (log,))
-            await until(lambda: "forever begins" in notes(log))
-            for process in list(workers.running):
-                workers.kill(process)
-            start(workers)
-            await until(lambda: notes(log).count("forever begins") == 2)
-            await handle.cancel()
-            with pytest.raises(RunCancelled):
-                await handle.result(timeout=20)
+    @pytest.fixture(autouse=True)
+    def _workers(self, workers: Workers) -> None:
+        self.workers = workers
+
+    async def lose(self) -> None:
+        for process in list(self.workers.running):
+            self.workers.kill(process)
+        start(self.workers)
 
 
 class TestTransient(RuntimeConformance):

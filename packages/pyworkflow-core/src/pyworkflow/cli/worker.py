@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import click
 
@@ -13,6 +15,7 @@ from pyworkflow.cli.group import global_options, pass_session
 from pyworkflow.cli.load import load_module, workflows_of
 from pyworkflow.cli.output import say
 from pyworkflow.cli.session import Session, described, leave, on_signal
+from pyworkflow.definitions import Workflow
 from pyworkflow.durations import seconds
 from pyworkflow.errors import ConfigError
 from pyworkflow.ports import Serves
@@ -41,15 +44,16 @@ def worker(session: Session, modules: tuple[str, ...], grace: str, concurrency: 
     if limit < 0:
         msg = f"--grace {grace}: give zero or more"
         raise ConfigError(msg)
-    names = sorted(workflow.name for place in modules for workflow in workflows_of(load_module(place)).values())
-    if not names:
+    flows = [workflow for place in modules for workflow in workflows_of(load_module(place)).values()]
+    if not flows:
         msg = f"there are no workflows in {', '.join(map(repr, modules))}, so there is nothing to work on"
         raise ConfigError(msg)
     app = session.app()
     runtime = app.runtime()
+    names = _taken(app, flows)
     if isinstance(runtime, Serves):
         served = () if queues is None else tuple(name.strip() for name in queues.split(","))
-        say(f"working on {described(app)}: {', '.join(names)}; stop with Ctrl-C or SIGTERM")
+        say(f"working on {described(app)}: {names}; stop with Ctrl-C or SIGTERM")
         leave(code := runtime.serve(concurrency=concurrency, queues=served, grace=timedelta(seconds=limit)))
         sys.exit(code)
     if concurrency is not None or queues is not None:
@@ -60,11 +64,27 @@ def worker(session: Session, modules: tuple[str, ...], grace: str, concurrency: 
     leave(0)
 
 
-async def _work(app: App, names: list[str], grace: float) -> None:
+def _taken(app: App, flows: Sequence[Workflow[..., Any]]) -> str:
+    """Return which of *flows* a worker of the default runtime takes, and which it leaves to others.
+
+    Raises:
+        ConfigError: They are all for workers of another runtime.
+    """
+    known, default = set(app.workflows_of(app.runtime())), app.settings.default_runtime
+    mine = ", ".join(sorted(flow.name for flow in flows if flow.name in known))
+    others = sorted((flow.name, flow.runtime or default) for flow in flows if flow.name not in known)
+    listed = ", ".join(f"{name} ({runtime})" for name, runtime in others)
+    if not mine:
+        msg = f"a worker of runtime {default!r} has nothing to do with {listed}; say --runtime {others[0][1]}"
+        raise ConfigError(msg)
+    return f"{mine}; left to others: {listed}" if others else mine
+
+
+async def _work(app: App, names: str, grace: float) -> None:
     stop = asyncio.Event()
     with on_signal(stop.set):
         async with app, app.worker(grace=grace):
-            say(f"working on {described(app)}: {', '.join(names)}; stop with Ctrl-C or SIGTERM")
+            say(f"working on {described(app)}: {names}; stop with Ctrl-C or SIGTERM")
             await stop.wait()
             say("stopping: running steps may end, the rest is handed back")
     say("stopped")

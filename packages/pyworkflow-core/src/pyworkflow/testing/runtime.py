@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import UUID
 
 import pytest
 
@@ -28,6 +30,7 @@ from pyworkflow.errors import (
 )
 from pyworkflow.handle import RunHandle
 from pyworkflow.model import Completed, Requested, RunCompleted, RunQuery, RunStarted, Status
+from pyworkflow.testing import stories
 from pyworkflow.testing import workflows as kit
 from pyworkflow.testing.semantics import DurableSemantics, Semantics
 from pyworkflow.testing.until import until
@@ -269,6 +272,13 @@ class DurableConformance(RuntimeConformance, DurableSemantics):
             with pytest.raises(RunExists, match="mine"):
                 await app.start(kit.nothing, run_id="mine")
 
+    async def test_run_ids_are_uuids_of_the_time_of_the_start(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            ids = [UUID((await app.start(kit.nothing)).id) for _ in range(2)]
+        assert [run_id.version for run_id in ids] == [7, 7]
+        first, second = (run_id.int >> 80 for run_id in ids)  # milliseconds since 1970
+        assert first <= second <= time.time_ns() // 1_000_000 < first + 60_000
+
     async def test_an_unknown_run_is_not_found(self, make_app: MakeApp) -> None:
         async with make_app() as app:
             with pytest.raises(RunNotFound, match="nobody"):
@@ -356,12 +366,32 @@ class DurableConformance(RuntimeConformance, DurableSemantics):
             page = await app.runs(RunQuery(status=Status.COMPLETED))
         assert {run.id for run in page.runs} == {first.id, second.id}
 
+    async def lose(self) -> None:
+        """Lose the processes that carry steps out, and have others take their place; by default: this process."""
+
     async def test_a_run_left_by_its_process_goes_on_in_another(self, make_app: MakeApp, log: str) -> None:
         async with make_app() as app:
             handle = await app.start(kit.stopped, (log,))
             await until(lambda: "forever begins" in notes(log))
+            await self.lose()
         async with make_app() as app, app.worker():
             await until(lambda: notes(log).count("forever begins") == 1 + self.needs_its_process)
             await app.recorded().cancel(handle.id)
             with pytest.raises(RunCancelled):
                 await app.recorded().result(handle.id)
+
+    async def test_a_lost_step_begins_again_under_its_key_unless_it_is_at_most_once(
+        self, make_app: MakeApp, log: str
+    ) -> None:
+        async with make_app() as app:
+            handle = await app.start(stories.left, (log,))
+            await until(lambda: len(notes(log)) == 2)
+            await self.lose()
+        async with make_app() as app, app.worker():
+            if self.needs_its_process:
+                assert await app.recorded().result(handle.id) == ["interrupted", "ended"]
+            else:
+                await app.recorded().cancel(handle.id)
+        once, again = (sorted(line for line in notes(log) if line.startswith(word)) for word in ("once", "again"))
+        assert len(once) == 1
+        assert again == again[:1] * (1 + self.needs_its_process)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -19,10 +20,10 @@ from pyworkflow.errors import (
     Unstorable,
     WorkflowTimeout,
 )
-from pyworkflow.model import CancelRequested, Completed, RunQuery, Status
+from pyworkflow.model import CancelRequested, Completed, Retrying, RunQuery, Status
 from pyworkflow.testing import stories as kit
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import Declined, notes
+from pyworkflow.testing.workflows import Declined, notes, retried
 
 MakeApp = Callable[[], App]
 RESERVED = ["reserve chair", "reserve table"]
@@ -76,6 +77,24 @@ class Semantics:
         async with make_app() as app:
             assert await app.call(kit.watched, (4,)) == "alive"
 
+    # -- steps ---------------------------------------------------------------------------
+
+    async def test_a_step_without_retries_fails_at_once(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            with pytest.raises(ConnectionError, match="no second try"):
+                await app.call(kit.no_retries, (log,))
+        assert notes(log) == ["at once"]
+
+    async def test_what_no_second_attempt_can_mend_is_not_tried_again(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            assert await app.call(kit.hopeless, (log,)) == ["TypeError", "Unstorable"]
+        assert notes(log) == ["no result"]
+
+    async def test_a_sync_step_runs_in_another_thread_than_the_event_loop(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            loop, thread = await app.call(kit.threads)
+        assert loop != thread
+
 
 class DurableSemantics:
     """What holds where runs are recorded.
@@ -87,6 +106,25 @@ class DurableSemantics:
 
     children_are_runs: ClassVar[bool] = True
     guards_tokens: ClassVar[bool] = True
+
+    # -- time ----------------------------------------------------------------------------
+
+    async def test_the_delay_of_a_retry_is_recorded(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(retried, (log, 2))
+            assert await handle.result(timeout=20) == 3
+            chosen = [event.due - event.at for event in await handle.history() if isinstance(event, Retrying)]
+        assert len(chosen) == 2
+        assert min(chosen) >= timedelta(milliseconds=10)  # on AWS delays are whole seconds
+
+    async def test_a_sleep_goes_on_in_another_process_and_never_wakes_early(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.nap, (log,))
+            await until(lambda: notes(log))
+        async with make_app() as app, app.worker():
+            slept = await app.recorded().result(handle.id)
+        assert isinstance(slept, float)
+        assert slept >= 0.5
 
     # -- hooks ---------------------------------------------------------------------------
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import suppress
+from typing import Any
 
 from attrs import frozen
 
 import pyworkflow
 from pyworkflow import current_step, hook, sleep, step, workflow
-from pyworkflow.errors import HookExpired, HookTaken
-from pyworkflow.testing.workflows import Declined, decline, note
+from pyworkflow.errors import HookExpired, HookTaken, StepInterrupted, Unstorable
+from pyworkflow.testing.workflows import Declined, decline, note, notes
 
 
 @frozen
@@ -24,6 +27,87 @@ class Decision:
 async def write(log: str, line: str) -> str:
     note(log, line)
     return line
+
+
+# -- steps ---------------------------------------------------------------------------------
+
+
+@step(name="kit.at_once", retries=0)
+async def at_once(log: str) -> None:
+    note(log, "at once")
+    msg = "no second try"
+    raise ConnectionError(msg)
+
+
+@workflow(name="kit.no_retries")
+async def no_retries(log: str) -> None:
+    await at_once(log)
+
+
+@step(name="kit.no_result", retries=3, retry_delay=0)
+async def no_result(log: str) -> Any:
+    note(log, "no result")
+    return lambda: None
+
+
+@workflow(name="kit.hopeless")
+async def hopeless(log: str) -> list[str]:
+    """What no second attempt can mend: a call that does not fit, and a result that cannot be stored."""
+    met = []
+    try:
+        await write(log)  # type: ignore[call-arg]
+    except TypeError as error:
+        met.append(type(error).__name__)
+    try:
+        await no_result(log)
+    except Unstorable as error:
+        met.append(type(error).__name__)
+    return met
+
+
+@step(name="kit.here")
+async def here() -> int:
+    return threading.get_ident()
+
+
+@step(name="kit.aside")
+def aside() -> int:
+    return threading.get_ident()
+
+
+@workflow(name="kit.threads")
+async def threads() -> list[int]:
+    return [await here(), await aside()]
+
+
+@step(name="kit.only_once", at_most_once=True)
+async def only_once(log: str) -> None:
+    note(log, f"once {current_step().idempotency_key}")
+    await asyncio.sleep(3600)
+
+
+@step(name="kit.once_more")
+async def once_more(log: str) -> None:
+    note(log, f"again {current_step().idempotency_key}")
+    if len([line for line in notes(log) if line.startswith("again")]) == 1:
+        await asyncio.sleep(3600)
+
+
+@workflow(name="kit.left")
+async def left(log: str) -> list[str]:
+    """Two steps whose first attempts last until their process is gone."""
+
+    async def interrupted() -> str:
+        with suppress(StepInterrupted):
+            await only_once(log)
+            return "ended"
+        return "interrupted"
+
+    async def again() -> str:
+        await once_more(log)
+        return "ended"
+
+    return [*await asyncio.gather(interrupted(), again())]
 
 
 # -- hooks ---------------------------------------------------------------------------------
@@ -189,6 +273,14 @@ async def told(log: str) -> str:
 
 
 # -- time ----------------------------------------------------------------------------------
+
+
+@workflow(name="kit.nap")
+async def nap(log: str) -> float:
+    began = pyworkflow.now()
+    await write(log, "asleep")
+    await sleep("500ms")
+    return (pyworkflow.now() - began).total_seconds()
 
 
 @workflow(name="kit.out_of_time", timeout="40ms")
