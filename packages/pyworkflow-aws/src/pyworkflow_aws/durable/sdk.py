@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from aws_durable_execution_sdk_python import DurableContext, DurableOperationError, StepContext, durable_execution
 from aws_durable_execution_sdk_python.config import CallbackConfig, Duration, StepConfig, StepSemantics
 from aws_durable_execution_sdk_python.exceptions import (
@@ -126,6 +126,7 @@ class Journal:
     """
 
     context: DurableContext
+    _ended: dict[str, Recorded] = field(factory=dict, init=False)
 
     # -- reading -----------------------------------------------------------------
 
@@ -156,8 +157,15 @@ class Journal:
 
     def read(self, key: str) -> Recorded | None:
         """Return an operation as it is recorded; None: it is not."""
+        if (known := self._ended.get(key)) is not None:
+            return known
         found = self.context.state.get_checkpoint_result(operation_id(key), claim_end_hook=False).operation
-        return None if found is None else _recorded(found)
+        if found is None:
+            return None
+        record = _recorded(found)
+        if record.ended:
+            self._ended[key] = record
+        return record
 
     # -- asking --------------------------------------------------------------------
 

@@ -92,6 +92,7 @@ class Open:
     answers: int = 0
     work: Any = None
     _want: Wanted | None = field(default=None, init=False)
+    _key: str = field(default="", init=False)
 
     @property
     def want(self) -> Wanted:
@@ -103,8 +104,9 @@ class Open:
     @property
     def key(self) -> str:
         """What it is recorded as, told from all others: ``3.1``, and ``3.1~2`` for the third payload of a hook."""
-        key = ".".join(map(str, self.path))
-        return f"{key}~{self.answers}" if self.answers else key
+        if not self._key:  # it is asked for many times
+            self._key = ".".join(map(str, self.path))
+        return f"{self._key}~{self.answers}" if self.answers else self._key
 
 
 @define(eq=False)

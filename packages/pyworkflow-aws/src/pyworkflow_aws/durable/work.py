@@ -12,6 +12,8 @@ from attrs import define, field
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_tasks: set[asyncio.Task[Any]] = set()
+"""Those of the loop: it keeps none itself."""
 
 
 def step_loop() -> asyncio.AbstractEventLoop:
@@ -48,15 +50,18 @@ class Work:
         loop, done = step_loop(), queue.SimpleQueue[tuple[Any, BaseException | None]]()
 
         async def carry() -> None:
-            self._task = asyncio.current_task()
+            self._task = task = asyncio.current_task()
+            assert task is not None  # noqa: S101 -- tells the type checker
             try:
                 if self.stopped:
                     raise asyncio.CancelledError  # noqa: TRY301 -- as if it had come a moment later
                 done.put((await body(), None))
             except BaseException as error:  # noqa: BLE001 -- it belongs to who waits
                 done.put((None, error))
+            finally:
+                _tasks.discard(task)  # here: a callback would take another turn of the loop
 
-        loop.call_soon_threadsafe(lambda: _keep(loop.create_task(carry())))
+        loop.call_soon_threadsafe(lambda: _tasks.add(loop.create_task(carry())))
         value, error = done.get()
         if error is not None:
             raise error
@@ -107,11 +112,3 @@ class Threads:
     def _work(self) -> None:
         while (function := self._calls.get()) is not None:
             function()
-
-
-_tasks: set[asyncio.Task[None]] = set()
-
-
-def _keep(task: asyncio.Task[None]) -> None:
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
