@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from attrs import evolve, frozen
 
@@ -96,10 +97,23 @@ class Append:
 
 def create(client: Client, holds: Holds, new: Creation) -> Run | None:
     """Add a run; see `Storage.create`."""
+    with _listed(client, holds, new.jobs, micros(new.run.created_at)):
+        return _create(client, holds, new)
+
+
+@contextmanager
+def _listed(client: Client, holds: Holds, jobs: Sequence[Job], now: int) -> Iterator[None]:
+    """See to it that those who hold *jobs*, once they are written, are found when their leases lapse."""
+    workers = {job.worker for job in jobs if job.worker is not None}
+    with holds.taking(workers):
+        for worker in workers:
+            ensure_listed(client, holds, worker, now)
+        yield
+
+
+def _create(client: Client, holds: Holds, new: Creation) -> Run | None:
     run, jobs = new.run, new.jobs
     now = micros(run.created_at)
-    for worker in {job.worker for job in jobs if job.worker is not None}:
-        ensure_listed(client, holds, worker, now)
     write = secrets.token_hex(8)
     for _ in tries(run.id):
         draft = Draft(client, write)
@@ -160,9 +174,8 @@ def append(client: Client, holds: Holds, request: Append) -> int:
         if length is not None:
             return length
         hold = None
-    for worker in {job.worker for job in request.jobs if job.worker is not None}:
-        ensure_listed(client, holds, worker, request.now or 0)
-    with holds.turn([request.run_id, *(message.run_id for message in request.also.tell)]):
+    turn = holds.turn([request.run_id, *(message.run_id for message in request.also.tell)])
+    with _listed(client, holds, request.jobs, request.now or 0), turn:
         return _change(client, holds, request, hold.state if hold is not None else None)
 
 

@@ -53,6 +53,11 @@ class Claim:
 
 def claim(client: Client, holds: Holds, wanted: Claim) -> list[Job]:
     """Take jobs whose time has come; see `Storage.claim`."""
+    with holds.taking([wanted.worker]):
+        return _claim(client, holds, wanted)
+
+
+def _claim(client: Client, holds: Holds, wanted: Claim) -> list[Job]:
     taken: list[Job] = []
     lost: list[str] = []
     page = wanted.limit // client.shards + 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -33,6 +34,9 @@ class Holds:
     _alive: dict[str, float] = field(factory=dict)
     _until: dict[str, int] = field(factory=dict)
     _listed: set[str] = field(factory=set)
+    _taking: Counter[str] = field(factory=Counter)
+    prolonging: threading.RLock = field(factory=threading.RLock)
+    """To be held while it is decided whether a lease is listed, and while it is written."""
     _guard: threading.Lock = field(factory=threading.Lock)
     _turns: list[threading.Lock] = field(factory=lambda: [threading.Lock() for _ in range(_TURNS)])
 
@@ -100,6 +104,25 @@ class Holds:
 
     # -- leases --------------------------------------------------------------------------
 
+    @contextmanager
+    def taking(self, workers: Iterable[str]) -> Iterator[None]:
+        """Have these workers be listed meanwhile, and for good if it fails: something may be held, then."""
+        with self._guard:
+            self._taking.update(workers := list(workers))
+        yield
+        with self._guard:
+            self._taking.subtract(workers)
+
+    def may_hold(self, worker: str) -> bool:
+        """Whether a worker holds something, or may do so any moment."""
+        with self._guard:
+            return self._taking[worker] > 0 or any(hold.worker == worker for hold in self._jobs.values())
+
+    def unlisted(self, worker: str) -> None:
+        """Note that the lease of a worker may be in the index no more."""
+        with self._guard:
+            self._listed.discard(worker)
+
     def prolonged(self, worker: str, until: int, seconds: float, *, listed: bool) -> None:
         """Note that a lease was written: until when, for how long from now on, and whether it is in the index."""
         with self._guard:
@@ -107,8 +130,6 @@ class Holds:
             self._alive[worker] = time.monotonic() + seconds
             if listed:
                 self._listed.add(worker)
-            else:
-                self._listed.discard(worker)
 
     def lease(self, worker: str) -> tuple[int | None, bool]:
         """Return until when the lease of a worker is, if that is known, and whether it is in the index."""
@@ -122,4 +143,5 @@ class Holds:
             self._jobs = {key: hold for key, hold in self._jobs.items() if hold.worker != worker}
             self._alive.pop(worker, None)
             self._until.pop(worker, None)
+            self._taking.pop(worker, None)
             self._listed.discard(worker)

@@ -22,21 +22,26 @@ def prolong(client: Client, holds: Holds, worker: str, until: int, micros: int, 
     item: Item = {"PK": partition, "SK": sort, "u": until}
     if listed:
         item |= {"wp": f"free#{shard_of(worker, client.shards)}", "wt": until}
-    client.put(item)
-    holds.prolonged(worker, until, micros / _MICROS, listed=listed)
+    with holds.prolonging:
+        if not listed:
+            holds.unlisted(worker)  # whatever the answer is
+        client.put(item)
+        holds.prolonged(worker, until, micros / _MICROS, listed=listed)
 
 
 def ensure_listed(client: Client, holds: Holds, worker: str, now: int) -> None:
     """See to it that a worker which is about to hold something is found when its lease lapses."""
-    until, listed = holds.lease(worker)
-    if not listed:
-        until = now if until is None else until
-        prolong(client, holds, worker, until, until - now, listed=True)
+    with holds.prolonging:
+        until, listed = holds.lease(worker)
+        if not listed:
+            until = now if until is None else until
+            prolong(client, holds, worker, until, until - now, listed=True)
 
 
 def renew(client: Client, holds: Holds, worker: str, now: int, micros: int) -> list[tuple[str, int]]:
     """Prolong a lease for *micros*; return what others wrote to since the last time; see `Storage.renew`."""
-    prolong(client, holds, worker, now + micros, micros, listed=bool(holds.jobs(worker)))
+    with holds.prolonging:
+        prolong(client, holds, worker, now + micros, micros, listed=holds.may_hold(worker))
     partition, _ = lease_key(worker)
     woken: list[tuple[str, int]] = []
     seen = list(client.items(partition, "wake#"))
