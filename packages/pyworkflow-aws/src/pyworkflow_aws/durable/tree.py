@@ -47,6 +47,8 @@ class Node:
     """A workflow that runs: the run itself, or a child of it.
 
     Attributes:
+        op: The operation of its parent that it answers.
+        number: Which run of its chain it is, from 1.
         log: What its history would be in a storage.
         said: What it said of itself.
     """
@@ -56,6 +58,8 @@ class Node:
     path: Path
     started: RunStarted
     parent: Node | None = None
+    op: int = 0
+    number: int = 1
     children: dict[int, Node] = field(factory=dict)
     log: list[Event] = field(factory=list)
     said: dict[str, Plain] = field(factory=dict)
@@ -192,9 +196,10 @@ class Tree:
         )
         self._begin(parent, command.op, run_id, started)
 
-    def _begin(self, parent: Node, op: int, run_id: str, started: RunStarted) -> None:
+    def _begin(self, parent: Node, op: int, run_id: str, started: RunStarted, number: int = 1) -> None:
+        path = (*parent.path, op) if number == 1 else (*parent.path, op, 0, number)  # no operation has the number 0
         machine = Machine(self.find(started.workflow).body, run_id)
-        parent.children[op] = Node(machine, run_id, (*parent.path, op), started, parent)
+        parent.children[op] = Node(machine, run_id, path, started, parent, op, number)
         self._feed(parent.children[op], started)
 
     def _abandon(self, node: Node, pending: Pending) -> None:
@@ -224,14 +229,14 @@ class Tree:
 
     def _end_child(self, node: Node, parent: Node, outcome: Outcome) -> None:
         node.machine.close()
-        op = node.path[-1]
+        op = node.op
         del parent.children[op]
         if isinstance(outcome, RunContinued):
             started = RunStarted(
                 self.now, node.started.workflow, outcome.args, outcome.kwargs, f"{node.started.seed}~",
                 node.started.parent, node.run_id,
             )  # fmt: skip
-            self._begin(parent, op, outcome.run_id, started)
+            self._begin(parent, op, outcome.run_id, started, node.number + 1)
         elif op in parent.machine.pending:
             [message] = to_parent(Parent(parent.run_id, op), node.run_id, outcome)
             self._feed(parent, message.events[0])
