@@ -67,7 +67,7 @@ def tests(session: nox.Session, suite: str) -> None:
     """Run the tests of one package, or those that cross packages (matrix)."""
     folder, packages = SUITES[suite]
     install(session, ["test", "redis"] if CELERY in packages else ["test"], packages)
-    session.run("pytest", *(session.posargs or [folder]))
+    session.run("pytest", *(session.posargs or ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", folder]))
 
 
 @nox.session
