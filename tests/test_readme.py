@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ CONSOLE = [line for block in re.findall(r"```console\n(.*?)```", README, re.DOTA
 COMMANDS = [line.removeprefix("$ ").partition("  #")[0].strip() for line in CONSOLE if line.startswith("$ ")]
 OURS = [command for command in COMMANDS if command.startswith("pyworkflow ") and "celery" not in command][:4]
 ON_CELERY = [command for command in COMMANDS if command.startswith("pyworkflow ") and "celery" in command]
+ON_AWS = [command for command in COMMANDS if command.startswith(("pyworkflow dev ", "pyworkflow run shop.py:"))]
 DEPLOYING = [command for command in COMMANDS if command.startswith("pyworkflow deploy")]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYWORKFLOW_")}
 
@@ -98,15 +100,38 @@ def test_it_goes_on_celery_as_told(tmp_path):
     assert done.stdout == "receipt for the payment for o-2\n", done.stderr
 
 
+def test_it_goes_on_a_lambda_of_ones_own_machine_as_told(tmp_path):
+    serve, start = ON_AWS
+    shop(tmp_path)
+    with subprocess.Popen(
+        words(f"{serve} --port 0 --skip-time"), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    ) as lambdas:
+        try:
+            exported = {}
+            while "AWS_SECRET_ACCESS_KEY" not in exported:
+                line = lambdas.stdout.readline()
+                assert line, "it ended before it said what to export"
+                if line.startswith("export "):
+                    name, _, value = line.removeprefix("export ").strip().partition("=")
+                    exported[name] = value
+            done = subprocess.run(
+                words(start), cwd=tmp_path, env=ENVIRONMENT | exported, capture_output=True, text=True, check=False
+            )
+        finally:
+            lambdas.send_signal(signal.SIGTERM)
+    assert done.stdout == "receipt for the payment for o-3\n", done.stderr
+    assert re.fullmatch(r"run [0-9a-f-]{36} in durable-lambda\n", done.stderr)
+
+
 @pytest.mark.parametrize("command", DEPLOYING)
 def test_a_command_to_deploy_has_options_that_exist(tmp_path, command):
     usage = run(tmp_path, *words("pyworkflow deploy --help")).stdout
     assert [word for word in command.split() if word.startswith("--") and word not in usage] == []
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in {*OURS, *ON_CELERY, *DEPLOYING}])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in {*OURS, *ON_CELERY, *ON_AWS, *DEPLOYING}])
 def test_a_command_that_sets_up_names_what_exists(command):
-    program, *rest = command.split()
+    program, *rest = shlex.split(command)
     if (program, rest[0]) == ("python3", "dev.py"):
         usage = run(ROOT, sys.executable, "dev.py", "--help").stdout
         assert re.search(rf"^  {rest[1]} ", usage, re.MULTILINE)

@@ -17,7 +17,7 @@ from pyworkflow.cli.finding import find_history, tell
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
 from pyworkflow.cli.portable import export, import_
-from pyworkflow.cli.session import Session, described
+from pyworkflow.cli.session import Session, place
 from pyworkflow.cli.timeline import timeline
 from pyworkflow.cli.wording import one_line
 from pyworkflow.durations import delta
@@ -65,7 +65,7 @@ def list_(  # noqa: PLR0917 -- one for each option
         print_json(reports.of_page(page))
         return
     if not page.runs:
-        say(f"no such runs in {described(session.app())}; --storage names another place")
+        say(f"no such runs in {place(session.app())}; --storage and --runtime name others")
         return
     now = datetime.now(UTC)
     rows = [
@@ -75,7 +75,7 @@ def list_(  # noqa: PLR0917 -- one for each option
             wording.status(run),
             wording.moment(run.created_at),
             wording.between(run.created_at, run.ended_at or now),
-            str(run.length),
+            str(run.length or "-"),  # where a runtime does not count them
         )
         for run in page.runs
     ]

@@ -17,6 +17,7 @@ from attrs import define
 
 from pyworkflow.app import DEFAULT_STORAGE, App, default_app
 from pyworkflow.config import resolve
+from pyworkflow.engine import StoredRuntime
 from pyworkflow.masking import masked
 from pyworkflow.ports import DurableRuntime, Storage
 
@@ -87,6 +88,13 @@ def described(app: App) -> str:
     if isinstance(storage, Storage):
         return type(storage).__name__
     return masked(storage or DEFAULT_STORAGE)
+
+
+def place(app: App, runtime: str | None = None) -> str:
+    """Return where the runs of a runtime are kept, by default of the default one: in the storage, or by itself."""
+    if isinstance(app.recorded(runtime), StoredRuntime):
+        return described(app)
+    return masked(runtime or app.settings.default_runtime)
 
 
 @contextmanager
