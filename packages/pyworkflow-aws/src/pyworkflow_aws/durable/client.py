@@ -25,11 +25,11 @@ from pyworkflow.errors import (
 )
 from pyworkflow.failures import rebuild
 from pyworkflow.ids import new_run_id
+from pyworkflow.jsontext import dumps_plain
 from pyworkflow.model import Event, Hook, Page, Run, RunQuery, Status
 from pyworkflow.payloads import NO_HOOK
 from pyworkflow.plain import Plain
 from pyworkflow.ports import DurableRuntime, StartRequest
-from pyworkflow.wire import dumps_plain
 from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable import starting
 from pyworkflow_aws.durable.history import Past, past_of
