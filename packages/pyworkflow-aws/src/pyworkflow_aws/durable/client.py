@@ -69,6 +69,11 @@ class DurableLambda(DurableRuntime):
         """The function that runs workflows."""
         return self._function or self.settings.named_function()
 
+    @property
+    def place(self) -> str:
+        """The function that runs workflows, in words: AWS keeps their runs."""
+        return f"AWS's history of function {self.function!r}"
+
     # -- starting and waiting -------------------------------------------------------------
 
     async def start(self, request: StartRequest) -> str:

@@ -89,6 +89,12 @@ def described(app: App) -> str:
     return masked(storage or DEFAULT_STORAGE)
 
 
+def place_of(app: App, runtime: str | None = None) -> str:
+    """Return where a runtime, by default the default one, keeps its runs, masked."""
+    found = app.runtime(runtime)
+    return (found.place if isinstance(found, DurableRuntime) else None) or described(app)
+
+
 @contextmanager
 def on_signal(react: Callable[[], object]) -> Iterator[list[int]]:
     """Call *react* on the running event loop at the first SIGINT or SIGTERM; the second one ends the process at once.
