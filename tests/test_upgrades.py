@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import signal
@@ -12,8 +13,11 @@ import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from attrs import frozen
 
 import pyworkflow
 from pyworkflow import App
@@ -30,8 +34,10 @@ GOLDEN = Path(__file__).with_name("golden")
 sys.path.insert(0, str(GOLDEN))
 
 import golden_flows as flows  # noqa: E402 -- found by the path above
+from make_table import emulator, one_text  # noqa: E402 -- as above
 
 FOLDERS = sorted(path.parent for path in GOLDEN.glob("*/runs.db.base64"))
+TABLES = sorted(GOLDEN.glob("*/dynamodb/table.json"))
 HISTORIES = sorted(GOLDEN.glob("*/*.json"))
 FLOWS = {flow.name: flow for flow in vars(flows).values() if isinstance(flow, Workflow)}
 EVERYTHING = ["o-1", 2, True, 4, *flows.VALUES, 42]
@@ -50,6 +56,60 @@ def database(golden, tmp_path):
     return unpack(golden, tmp_path / "runs.db")
 
 
+@frozen
+class Written:
+    """Golden runs in a storage, and what they were exported as."""
+
+    storage: str
+    exported: dict[str, str | bytes]
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory):
+    """An emulator of AWS, which the environment speaks of."""
+    scratch = tmp_path_factory.mktemp("ministack")
+    with emulator().running(scratch) as url, pytest.MonkeyPatch.context() as environment:
+        for name, value in emulator().owner(url, "500000000000", scratch).items():
+            environment.setenv(name, value)
+        yield url
+
+
+@pytest.fixture(params=[*FOLDERS, *TABLES], ids=lambda path: f"{path.relative_to(GOLDEN)}")
+def stored(request, tmp_path):
+    """What a released version wrote, in each storage that several versions may share."""
+    if request.param in FOLDERS:
+        path = unpack(request.param, tmp_path / "runs.db")
+        return Written(f"sqlite:///{path}", {file.stem: file.read_bytes() for file in request.param.glob("*.json")})
+    request.getfixturevalue("aws")
+    data = json.loads(request.param.read_text(encoding="ascii"))
+    name = f"runs-{next(_NUMBERS)}"
+    fill(name, data)
+    return Written(f"dynamodb://{name}", {run_id: one_text(text) for run_id, text in data["runs"].items()})
+
+
+_NUMBERS = itertools.count(1)
+
+
+def fill(name: str, data: dict[str, Any]) -> None:
+    """Make a table as that version did, with the items that it wrote."""
+    client = boto3.client("dynamodb")
+    client.create_table(TableName=name, BillingMode="PAY_PER_REQUEST", **data["table"])
+    client.get_waiter("table_exists").wait(TableName=name)
+    for at in range(0, len(data["items"]), 25):
+        puts = [{"PutRequest": {"Item": decoded(item)}} for item in data["items"][at : at + 25]]
+        assert not client.batch_write_item(RequestItems={name: puts})["UnprocessedItems"]
+    client.close()
+
+
+def decoded(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an item as boto3 takes it."""
+    return {
+        name: {kind: base64.b64decode(one_text(value)) if kind == "B" else one_text(value)}
+        for name, coded in item.items()
+        for kind, value in coded.items()
+    }
+
+
 def unpack(golden: Path, path: Path) -> Path:
     path.write_bytes(zlib.decompress(base64.b64decode((golden / "runs.db.base64").read_text())))
     return path
@@ -59,14 +119,12 @@ def app_on(storage: object) -> App:
     return App(storage=storage, default_durable=True, default_runtime="local?lease=2s&sweep=50ms")
 
 
-async def everything_in(database: Path) -> dict[str, object]:
+async def everything_in(database: Path | str) -> dict[str, object]:
     """Return all runs and their histories."""
-    storage = SQLiteStorage(database)
-    await storage.open()
-    page = await storage.runs(RunQuery(limit=1000))
-    found = {run.id: await storage.load(run.id) for run in page.runs}
-    await storage.close()
-    return found
+    async with app_on(database if isinstance(database, str) else SQLiteStorage(database)) as app:
+        storage = await app.open_storage()
+        page = await storage.runs(RunQuery(limit=1000))
+        return {run.id: await storage.load(run.id) for run in page.runs}
 
 
 # -- what was written before ---------------------------------------------------------------------------------
@@ -74,12 +132,20 @@ async def everything_in(database: Path) -> dict[str, object]:
 
 def test_there_are_golden_runs_of_this_version():
     assert GOLDEN / pyworkflow.__version__ in FOLDERS
+    assert GOLDEN / pyworkflow.__version__ / "dynamodb" / "table.json" in TABLES
 
 
 @pytest.mark.asyncio
-async def test_every_run_is_read_as_it_was_exported(golden, database):
-    exported = {path.stem: from_json(path.read_bytes()) for path in golden.glob("*.json")}
-    assert await everything_in(database) == exported
+async def test_every_run_is_read_as_it_was_exported(stored):
+    exported = {run_id: from_json(text) for run_id, text in stored.exported.items()}
+    assert len(exported) >= 15
+    assert await everything_in(stored.storage) == exported
+
+
+@pytest.mark.asyncio
+async def test_every_run_of_a_table_replays(stored):
+    for run, events in (await everything_in(stored.storage)).values():
+        replay_history(FLOWS[run.workflow], events)
 
 
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: f"{file.parent.name} {file.stem}")
@@ -89,8 +155,8 @@ def test_every_history_replays(file):
 
 
 @pytest.mark.asyncio
-async def test_runs_that_ended_give_their_results(database):
-    async with app_on(SQLiteStorage(database)) as app:
+async def test_runs_that_ended_give_their_results(stored):
+    async with app_on(stored.storage) as app:
         runtime = app.recorded()
         found = flows.everything.signature.decode_result(await runtime.result("everything"))
         assert found == EVERYTHING
@@ -104,15 +170,15 @@ async def test_runs_that_ended_give_their_results(database):
 
 
 @pytest.mark.asyncio
-async def test_an_idempotency_key_still_belongs_to_its_run(database):
-    async with app_on(SQLiteStorage(database)) as app:
+async def test_an_idempotency_key_still_belongs_to_its_run(stored):
+    async with app_on(stored.storage) as app:
         again = await app.start(flows.everything, (flows.ORDER,), idempotency_key="key-of-everything")
         assert again.id == "everything"
 
 
 @pytest.mark.asyncio
-async def test_runs_under_way_go_on(database):
-    async with app_on(SQLiteStorage(database)) as app, app.worker(grace=0):
+async def test_runs_under_way_go_on(stored):
+    async with app_on(stored.storage) as app, app.worker(grace=0):
         await goes_on(app, [1, 2, 1])  # the second attempt of the step that was cut short
         _, events = await app.recorded().history("lost")
         assert sum(isinstance(event, Attempted) for event in events) == 1

@@ -1,8 +1,8 @@
 """Makes the golden runs of this version: `python tests/golden/make.py` writes tests/golden/VERSION.
 
-To be run at each release, and never again for a released version. There are runs in every state: ended in each way,
-waiting, asleep, blocked, and one whose worker was killed in the middle of its steps. Each is exported, and the
-database is kept as text: base64 of what zlib makes of the file.
+To be run at each release, as `make_table.py` is, which makes the same runs in DynamoDB; and never again for a released
+version. There are runs in every state: ended in each way, waiting, asleep, blocked, and one whose worker was killed in
+the middle of its steps. Each is exported, and the database is kept as text: base64 of what zlib makes of the file.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Small:
         return {"small": RuntimeOffer(make, frozenset({Mode.DURABLE}), Mode.DURABLE)}
 
 
-def app_on(database: Path, runtime: str = "local") -> App:
-    """Return an app on a database."""
+def app_on(storage: str, runtime: str = "local") -> App:
+    """Return an app on a storage."""
     return App(
         plugins=[Small()],
-        storage=f"sqlite:///{database}",
+        storage=storage,
         default_durable=True,
         default_runtime=runtime,
         default_retry="fixed?delay=1ms",
@@ -136,20 +136,25 @@ def forget_the_machine(database: Path) -> None:
     connection.close()
 
 
+async def play(storage: str) -> None:
+    """Make the golden runs in *storage*."""
+    for runtime, part in (
+        ("local", those_that_end),
+        ("local", those_that_wait),
+        ("local", one_that_is_blocked),
+        ("small", one_that_is_lost),
+    ):
+        async with app_on(storage, runtime) as app:
+            await part(app)
+
+
 async def make(folder: Path) -> None:
     """Write the golden runs into *folder*."""
     with tempfile.TemporaryDirectory() as scratch:
         database = Path(scratch) / "runs.db"
-        for runtime, part in (
-            ("local", those_that_end),
-            ("local", those_that_wait),
-            ("local", one_that_is_blocked),
-            ("small", one_that_is_lost),
-        ):
-            async with app_on(database, runtime) as app:
-                await part(app)
+        await play(f"sqlite:///{database}")
         forget_the_machine(database)
-        async with app_on(database) as app:
+        async with app_on(f"sqlite:///{database}") as app:
             for run in (await app.runs(RunQuery(limit=1000))).runs:
                 text = to_json(*await app.recorded().history(run.id))
                 (folder / f"{run.id}.json").write_text(text)

@@ -171,6 +171,7 @@ def test_pyworkflow_dev_says_how_to_use_it_and_runs_workflows(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert "42" in done.stdout
+        assert re.fullmatch(r"run \S+ in AWS's history of function 'flows'\n", done.stderr)
     finally:
         serving.send_signal(signal.SIGTERM)
         assert serving.wait(timeout=20) == 0

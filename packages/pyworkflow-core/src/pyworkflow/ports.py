@@ -261,6 +261,11 @@ class Runtime(ABC):
 class DurableRuntime(Runtime):
     """A runtime that records its runs, can say how they are doing, and lets other processes work on them."""
 
+    @property
+    def place(self) -> str | None:
+        """Where its runs are, in words; None: in the application's storage."""
+        return None
+
     @abstractmethod
     async def run(self, run_id: str) -> Run:
         """Return what is known of a run.

@@ -11,15 +11,17 @@ import types
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import attrs
 from attrs import frozen
-from cattrs import Converter
 
 from pyworkflow.durations import Duration, delta
 from pyworkflow.errors import ConfigError
 from pyworkflow.masking import shown
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -140,6 +142,8 @@ def _annotation(annotation: Any, scope: dict[str, Any]) -> Any:
 
 @functools.cache
 def _converter() -> Converter:
+    from cattrs import Converter  # it takes its time to import, and who sets nothing needs none
+
     converter = Converter(detailed_validation=False)
     for type_ in _READERS:
         converter.register_structure_hook(type_, _scalar)

@@ -6,7 +6,6 @@ have their default are left out. Readers take every spec up to their own.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -16,32 +15,19 @@ from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
 from pyworkflow.errors import StorageError
+from pyworkflow.jsontext import cut, dumps_plain, loads_plain, quote
 from pyworkflow.model import CallStep, Command, Completed, Event, Fired, Requested, RunCompleted
 from pyworkflow.plain import Plain
+
+__all__ = ["SPEC", "dumps", "dumps_plain", "loads", "loads_plain"]
 
 SPEC = 1
 """The newest form of events that this version reads, and the one it writes."""
 
-_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
-_parse_from = json.JSONDecoder().raw_decode
-_quote = json.encoder.encode_basestring_ascii
-
-
-def _made_once() -> Callable[[Any], str]:
-    """Return what encodes; `json.JSONEncoder.encode` makes it anew for each call, which takes as long as the rest."""
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:  # an interpreter without the C part
-        return _encoder.encode
-    encode = make(None, _encoder.default, _quote, None, ":", ",", *(False, False, False))  # sort, skip, allow NaN
-    return lambda value: "".join(encode(value, 0))
-
-
-_dump = _made_once()
-
 
 def dumps(events: Sequence[Event]) -> str:
     """Return *events* as JSON text."""
-    texts = [write(event) if (write := _WRITERS.get(type(event))) else _dump(_write(event)) for event in events]
+    texts = [write(event) if (write := _WRITERS.get(type(event))) else dumps_plain(_write(event)) for event in events]
     return f'{{"spec":{SPEC},"events":[{",".join(texts)}]}}'
 
 
@@ -51,9 +37,9 @@ def loads(text: str | bytes) -> list[Event]:
     Raises:
         StorageError: The text is damaged, or a newer version wrote it.
     """
-    data = _parse(text)
+    data = loads_plain(text)
     if type(data) is not dict or type(data.get("spec")) is not int:
-        raise StorageError(f"damaged events: no spec in {_cut(text)}")
+        raise StorageError(f"damaged events: no spec in {cut(text)}")
     if data["spec"] > SPEC:
         raise StorageError(f"written by a newer pyworkflow (spec {data['spec']}; this one reads up to {SPEC})")
     try:
@@ -61,38 +47,9 @@ def loads(text: str | bytes) -> list[Event]:
             read(event) if (read := _READERS.get(event["type"])) else _read(event, Event) for event in data["events"]
         ]
     except KeyError as error:
-        raise StorageError(f"damaged events: {error} is missing or unknown in {_cut(text)}") from None
+        raise StorageError(f"damaged events: {error} is missing or unknown in {cut(text)}") from None
     except Exception as error:  # noqa: BLE001 -- the text can be anything, and so can the complaint
-        raise StorageError(f"damaged events: {error} in {_cut(text)}") from None
-
-
-def dumps_plain(plain: Plain) -> str:
-    """Return *plain* as JSON text, such as the data of a job."""
-    return _dump(plain)
-
-
-def loads_plain(text: str | bytes) -> Plain:
-    """Return what `dumps_plain` wrote.
-
-    Raises:
-        StorageError: The text is damaged.
-    """
-    return cast("Plain", _parse(text))
-
-
-def _parse(text: str | bytes) -> Any:
-    try:
-        text = text if isinstance(text, str) else text.decode()
-        data, end = _parse_from(text)  # what `decode` does beside this is about white space
-    except (ValueError, RecursionError) as error:
-        raise StorageError(f"damaged JSON: {error} in {_cut(text)}") from None
-    if end != len(text):
-        raise StorageError(f"damaged JSON: extra data at character {end} in {_cut(text)}")
-    return data
-
-
-def _cut(text: str | bytes) -> str:
-    return repr(text[:80])
+        raise StorageError(f"damaged events: {error} in {cut(text)}") from None
 
 
 # -- the converter -------------------------------------------------------------------
@@ -152,7 +109,7 @@ def _text(value: Plain) -> str:
     kind = type(value)
     if kind is int:
         return int.__repr__(value)
-    return _quote(value) if kind is str else _dump(value)
+    return quote(value) if kind is str else dumps_plain(value)
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -174,11 +131,11 @@ def _write_completed(event: Completed) -> str:
 def _write_requested(event: Requested) -> str:
     command = event.command
     if type(command) is not CallStep:
-        return _dump(_write(event))
-    kwargs = _dump(command.kwargs) if command.kwargs else "{}"
+        return dumps_plain(_write(event))
+    kwargs = dumps_plain(command.kwargs) if command.kwargs else "{}"
     return (
-        f'{{"at":"{_time(event.at)}","command":{{"op":{command.op},"name":{_quote(command.name)},'
-        f'"args":{_dump(command.args)},"kwargs":{kwargs},"kind":"step"}},"type":"requested"}}'
+        f'{{"at":"{_time(event.at)}","command":{{"op":{command.op},"name":{quote(command.name)},'
+        f'"args":{dumps_plain(command.args)},"kwargs":{kwargs},"kind":"step"}},"type":"requested"}}'
     )
 
 

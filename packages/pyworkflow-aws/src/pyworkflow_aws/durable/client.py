@@ -25,11 +25,11 @@ from pyworkflow.errors import (
 )
 from pyworkflow.failures import rebuild
 from pyworkflow.ids import new_run_id
+from pyworkflow.jsontext import dumps_plain
 from pyworkflow.model import Event, Hook, Page, Run, RunQuery, Status
 from pyworkflow.payloads import NO_HOOK
 from pyworkflow.plain import Plain
 from pyworkflow.ports import DurableRuntime, StartRequest
-from pyworkflow.wire import dumps_plain
 from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable import starting
 from pyworkflow_aws.durable.history import Past, past_of
@@ -68,6 +68,11 @@ class DurableLambda(DurableRuntime):
     def function(self) -> str:
         """The function that runs workflows."""
         return self._function or self.settings.named_function()
+
+    @property
+    def place(self) -> str:
+        """The function that runs workflows, in words: AWS keeps their runs."""
+        return f"AWS's history of function {self.function!r}"
 
     # -- starting and waiting -------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from typing import Any, cast
 from attrs import evolve, frozen
 
 from pyworkflow.errors import PayloadTooLarge
+from pyworkflow.jsontext import dumps_plain, loads_plain
 from pyworkflow.model import ErrorRecord, Failed
 from pyworkflow.plain import Plain
-from pyworkflow.wire import dumps, dumps_plain, loads, loads_plain
 
 LIMIT = 256 * 1024 - 1024
 """How many bytes the service keeps of one operation, with some room for what goes around them."""
@@ -92,6 +92,8 @@ class Payloads:
 
 def error_data(record: ErrorRecord, at: datetime) -> str:
     """Return a record as the service keeps it with an error: what does not fit is left out, the longest texts first."""
+    from pyworkflow.wire import dumps  # it takes its time to import, and many runs never fail
+
     for smaller in (
         _whole,
         _without_inner_tracebacks,
@@ -113,6 +115,8 @@ def read_error(data: str) -> tuple[ErrorRecord, datetime]:
     Raises:
         StorageError: It is damaged.
     """
+    from pyworkflow.wire import loads  # as above
+
     failed = cast("Failed", loads(data)[0])
     return failed.error, failed.at
 

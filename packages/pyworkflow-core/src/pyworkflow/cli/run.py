@@ -18,7 +18,7 @@ from pyworkflow.cli.arguments import read_call
 from pyworkflow.cli.group import global_options, pass_session
 from pyworkflow.cli.load import load_workflow
 from pyworkflow.cli.output import EXIT_OF, Exit, flat, plain_text, print_json, say
-from pyworkflow.cli.session import Session, leave, on_signal, place, quoted
+from pyworkflow.cli.session import Session, leave, on_signal, place_of, quoted
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import ConfigError, RunExists, RunNotFound, Unsupported
 from pyworkflow.handle import RunHandle
@@ -102,7 +102,7 @@ async def _run(app: App, workflow: Workflow[..., Any], call: _Call) -> int:
         code: int = Exit.INTERRUPTED
         try:
             handle, mode = await _begin(app, workflow, call)
-            say(f"run {handle.id}" + (f" in {place(app, workflow.runtime)}" if mode is Mode.DURABLE else ""))
+            say(f"run {handle.id}" + (f" in {place_of(app, workflow.runtime)}" if mode is Mode.DURABLE else ""))
             code = await _finish(app, handle, mode, call)
         except asyncio.CancelledError:
             if not signals:

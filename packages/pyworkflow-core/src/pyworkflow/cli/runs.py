@@ -17,7 +17,7 @@ from pyworkflow.cli.finding import find_history, tell
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
 from pyworkflow.cli.portable import export, import_
-from pyworkflow.cli.session import Session, place
+from pyworkflow.cli.session import Session, described, place_of
 from pyworkflow.cli.timeline import timeline
 from pyworkflow.cli.wording import one_line
 from pyworkflow.durations import delta
@@ -65,7 +65,9 @@ def list_(  # noqa: PLR0917 -- one for each option
         print_json(reports.of_page(page))
         return
     if not page.runs:
-        say(f"no such runs in {place(session.app())}; --storage and --runtime name others")
+        place = place_of(session.app())
+        hint = "; --storage names another place" if place == described(session.app()) else ""
+        say(f"no such runs in {place}{hint}")
         return
     now = datetime.now(UTC)
     rows = [

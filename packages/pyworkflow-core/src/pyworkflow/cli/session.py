@@ -17,7 +17,6 @@ from attrs import define
 
 from pyworkflow.app import DEFAULT_STORAGE, App, default_app
 from pyworkflow.config import resolve
-from pyworkflow.engine import StoredRuntime
 from pyworkflow.masking import masked
 from pyworkflow.ports import DurableRuntime, Storage
 
@@ -90,11 +89,10 @@ def described(app: App) -> str:
     return masked(storage or DEFAULT_STORAGE)
 
 
-def place(app: App, runtime: str | None = None) -> str:
-    """Return where the runs of a runtime are kept, by default of the default one: in the storage, or by itself."""
-    if isinstance(app.recorded(runtime), StoredRuntime):
-        return described(app)
-    return masked(runtime or app.settings.default_runtime)
+def place_of(app: App, runtime: str | None = None) -> str:
+    """Return where a runtime, by default the default one, keeps its runs, masked."""
+    found = app.runtime(runtime)
+    return (found.place if isinstance(found, DurableRuntime) else None) or described(app)
 
 
 @contextmanager
