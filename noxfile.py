@@ -156,6 +156,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def reliability(session: nox.Session) -> None:
+    """Try what the figures of docs/reliability.md are of; ``-- --long`` tries much more."""
+    install(session, ["test", "redis"], EVERYTHING)
+    session.run("python", "reliability/run.py", *session.posargs)
+
+
+@nox.session
 def simulate(session: nox.Session) -> None:
     """Run the simulation at length: ``nox -s simulate -- --seeds 100000``."""
     install(session, [], [CORE])

@@ -24,6 +24,7 @@ from pyworkflow.model import (
     Requested,
     Retrying,
     Run,
+    RunFailed,
     RunStarted,
     Status,
 )
@@ -70,6 +71,20 @@ def durable(storage: MemoryStorage, **settings: Any) -> App:
 @step(name="worker.add")
 async def add(a: int, b: int) -> int:
     return a + b
+
+
+@step(name="worker.fails", retries=0)
+async def fails() -> None:
+    raise ValueError("no")
+
+
+@workflow(name="worker.tidies")
+async def tidies() -> None:
+    try:
+        await fails()
+    except ValueError:
+        await add(1, 1)
+        raise
 
 
 @step(name="worker.attempt")
@@ -507,3 +522,16 @@ async def test_who_waits_for_a_run_that_parked_here_learns_of_its_end_elsewhere(
             await there.resume_hook("worker-answer", "yes")
             async with asyncio.timeout(20):
                 assert await result == "yes"
+
+
+async def test_what_the_storage_says_is_no_context_of_an_error_of_the_workflow() -> None:
+    storage = Counting()
+    storage.fail_after = 1  # so that it is written again, and conflicts with itself
+    async with durable(storage) as app:
+        handle = await app.start(tidies)
+        with pytest.raises(ValueError, match="no"):
+            await handle.result("20s")
+        failed = (await handle.history())[-1]
+    assert storage.fail_after == 0
+    assert isinstance(failed, RunFailed)
+    assert failed.error.cause is None

@@ -211,11 +211,13 @@ class Advancing(Family):
                     await self._catch_up(execution)
                     all_steps = True
                 facts, execution.inbox = execution.inbox, []
-                try:
+                length: int | None = None
+                with suppress(Conflict):
                     now = self.clock.now()
                     decision = self._share(execution, decide(execution, facts, now, all_steps=all_steps), now)
                     length = await self._write(execution, decision, now)
-                except Conflict:  # told something meanwhile: take it in, and decide again
+                # Not within an except: the conflict would become the context of errors that the workflow raises.
+                if length is None:  # told something meanwhile: take it in, and decide again
                     await self._rebuild(execution)
                     execution.inbox[:0] = still_news(execution.machine, facts)
                     all_steps = True

@@ -1,0 +1,81 @@
+"""Worker processes, forked from one that has imported everything; whichever dies is replaced at once.
+
+Usage: nursery.py FOLDER COUNT. The settings of the workers' app come from the environment. FOLDER/todo, if it is there,
+has a line for each run to be started: which worker starts it, its workflow, its id, and its arguments as JSON. Prints
+the process id of each worker. At the end of its input it tells them to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import kit_flows  # noqa: F401 -- the workflows
+
+import pyworkflow.local  # noqa: F401 -- before the fork
+from pyworkflow import App
+from pyworkflow.errors import RunExists
+from pyworkflow.registry import default_registry
+
+AT_ONCE = 4  # runs that a worker begins and waits for
+
+
+async def work(folder: Path, number: int) -> None:
+    """Work until SIGTERM, and start what is to be started here, again if that was begun before."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with App() as app, app.worker():
+        begun = asyncio.create_task(start_all(app, folder, number))
+        await stop.wait()
+        begun.cancel()
+        await asyncio.gather(begun, return_exceptions=True)
+
+
+async def start_all(app: App, folder: Path, number: int) -> None:
+    room = asyncio.Semaphore(AT_ONCE)
+    todo = folder / "todo"
+    lines = [json.loads(line) for line in todo.read_text().splitlines()] if todo.exists() else []
+    await asyncio.gather(*(start(app, room, *line) for who, *line in lines if who == number))
+
+
+async def start(app: App, room: asyncio.Semaphore, flow: str, run_id: str, args: list[Any]) -> None:
+    async with room:
+        with suppress(RunExists):
+            await app.start(default_registry.workflows[flow], args, run_id=run_id)
+        await app.recorded().result(run_id)
+
+
+def born(folder: Path, number: int) -> int:
+    """Fork a worker; return its process id."""
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        return pid
+    asyncio.run(work(folder, number))
+    os._exit(0)
+
+
+def main(folder: Path, count: int) -> None:
+    workers = {born(folder, number): number for number in range(count)}
+    stopping = False
+    while workers:
+        if not stopping and select.select([sys.stdin], [], [], 0.01)[0]:
+            stopping = True
+            for pid in workers:
+                os.kill(pid, signal.SIGTERM)
+        pid, _ = os.waitpid(-1, 0 if stopping else os.WNOHANG)
+        if pid:
+            number = workers.pop(pid)
+            if not stopping:
+                workers[born(folder, number)] = number
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
