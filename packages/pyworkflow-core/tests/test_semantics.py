@@ -278,6 +278,26 @@ async def test_a_transient_run_has_hooks_within_its_process(app: App) -> None:
     assert await handle.result("20s") == "hello"
 
 
+@workflow(name="sem.transient_reader", durable=False)
+async def transient_reader(read: list[str]) -> list[str]:
+    messages = hook("messages", str, token="messages", many=True)
+    if not read:
+        await hook("go", token="go")
+    read = [*read, await messages]
+    if read[-1] != "bye":
+        await pyworkflow.continue_as_new(read)
+    return read
+
+
+async def test_a_transient_run_that_continues_keeps_what_it_has_not_read(app: App) -> None:
+    handle = await pyworkflow.start(transient_reader, [])
+    await asyncio.sleep(0)
+    for text in ("a", "b", "bye"):
+        await pyworkflow.resume_hook("messages", text)
+    await pyworkflow.resume_hook("go")
+    assert await handle.result("20s") == ["a", "b", "bye"]
+
+
 # -- children ------------------------------------------------------------------------------
 
 

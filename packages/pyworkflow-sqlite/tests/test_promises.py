@@ -17,31 +17,15 @@ import pyworkflow
 from pyworkflow import App, current_step, sleep, step, workflow
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import HistoryTooLong, RunBlocked
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import Attempted, CancelRequested, Completed, Patched, RunQuery, RunStarted
 from pyworkflow.ports import Storage
 from pyworkflow.registry import Registry
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import note, notes
-from pyworkflow_sqlite.storage import SQLiteStorage
 
 pytestmark = pytest.mark.asyncio
 
 MakeApp = Callable[[], App]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    return MemoryStorage() if request.param == "memory" else SQLiteStorage(tmp_path / "runs.db")
-
-
-@pytest.fixture(
-    params=["local?sweep=20ms&lease=200ms", "local?sweep=20ms&lease=200ms&kept=0&replay=true"], ids=["kept", "rebuilt"]
-)
-def make_app(request: pytest.FixtureRequest, storage: Storage) -> MakeApp:
-    return lambda: App(
-        storage=storage, default_durable=True, default_retry="fixed?delay=1ms", default_runtime=request.param
-    )
 
 
 @step(name="promise.add")

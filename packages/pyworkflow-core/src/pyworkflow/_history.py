@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pyworkflow.model import (
     Abandoned,
     Attempted,
+    ChildContinued,
     Completed,
     Event,
     Failed,
     Fired,
     HandedOut,
     OpenHook,
+    Posted,
     Received,
     Requested,
     Retrying,
@@ -52,6 +54,11 @@ def open_hooks(history: Sequence[Event]) -> list[OpenHook]:
     return [hook for hook in hooks if hook.many or hook.op not in received]
 
 
+def goes_on_as(history: Sequence[Event]) -> dict[int, str]:
+    """Return the runs that children go on as which have continued, by operation."""
+    return {event.op: event.run_id for event in history if isinstance(event, ChildContinued)}
+
+
 def open_children(history: Sequence[Event]) -> list[StartChild]:
     """Return the children that a run still waits for, of the events that count."""
     answered = {event.op for event in history if isinstance(event, Abandoned | Completed | Failed)}
@@ -76,7 +83,9 @@ def _after_retry(kept: list[tuple[int, Event]], cut: int) -> list[tuple[int, Eve
         if number < cut and not (isinstance(event, attempts) and event.op == again)
     ]
     requested = {event.command.op for _, event in before if isinstance(event, Requested)}
-    answers = (Completed, Fired, Received)  # work that was done meanwhile stays done
+    answers = (Completed, Fired, Received, ChildContinued)  # work that was done meanwhile stays done
     return before + [
-        pair for pair in kept if pair[0] > cut and isinstance(pair[1], answers) and pair[1].op in requested
+        pair
+        for pair in kept
+        if pair[0] > cut and (isinstance(pair[1], Posted) or (isinstance(pair[1], answers) and pair[1].op in requested))
     ]

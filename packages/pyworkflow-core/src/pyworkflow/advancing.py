@@ -214,8 +214,6 @@ class Advancing(Family):
                 try:
                     now = self.clock.now()
                     decision = self._share(execution, decide(execution, facts, now, all_steps=all_steps), now)
-                    if decision.status is Status.CONTINUED:
-                        await self._continue_as(execution, decision.events[-1])
                     length = await self._write(execution, decision, now)
                 except Conflict:  # told something meanwhile: take it in, and decide again
                     await self._rebuild(execution)
@@ -292,8 +290,8 @@ class Advancing(Family):
             if (task := execution.running.pop(pending.op, None)) is not None:
                 task.cancel()
         self._tell_plugins(execution, decision, length)
-        if decision.also is not None and decision.also.tell:
-            self._told(decision.also.tell)
+        if decision.also is not None and (decision.also.tell or decision.also.begin):
+            self._told([*decision.also.tell, *(Message(new.run.id, new.events) for new in decision.also.begin)])
         if length >= WARN_EVENTS > length - len(decision.events):
             _warn_of_length(execution.run_id, length)
         if decision.status is not None:

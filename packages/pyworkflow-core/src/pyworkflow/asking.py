@@ -94,7 +94,7 @@ class Asking(ABC):
     def open_hook(self, spec: HookSpec, token: str, encode: Callable[[Any], Plain]) -> Inbox:
         """Open a hook; its payloads arrive in what is returned."""
         digest = token_digest(token)
-        inbox = Inbox(encode, spec.many)
+        inbox = Inbox(encode, spec.many, spec.name, digest, spec.own)
         pending = self.enlist(
             lambda op: OpenHook(op, spec.name, digest, spec.typed, spec.many, spec.delay, spec.until), inbox
         )

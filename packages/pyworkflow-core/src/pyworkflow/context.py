@@ -26,13 +26,17 @@ class ContinueAsNew(BaseException):
 
 @frozen
 class HookSpec:
-    """What a workflow says of a hook; it expires after *delay* seconds or at *until*, if it does."""
+    """What a workflow says of a hook; it expires after *delay* seconds or at *until*, if it does.
+
+    With *own*, its token is the workflow's own, and not one by default.
+    """
 
     name: str
     typed: bool = False
     many: bool = False
     delay: float | None = None
     until: datetime | None = None
+    own: bool = False
 
 
 @frozen

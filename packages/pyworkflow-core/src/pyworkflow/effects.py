@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyworkflow.errors import RunCancelled as CancelledError
 from pyworkflow.errors import RunTerminated as TerminatedError
 from pyworkflow.failures import record_of
-from pyworkflow.ids import child_id
+from pyworkflow.ids import child_id, new_seed
 from pyworkflow.model import (
     CancelRequested,
+    ChildContinued,
     Command,
     Completed,
     Effects,
@@ -19,18 +20,22 @@ from pyworkflow.model import (
     Failed,
     Hook,
     Message,
+    NewRun,
     OpenHook,
     Parent,
+    Run,
     RunBlocked,
     RunCancelled,
     RunCompleted,
     RunContinued,
     RunFailed,
+    RunStarted,
     RunTerminated,
     StartChild,
 )
 
 if TYPE_CHECKING:
+    from pyworkflow.definitions import Workflow
     from pyworkflow.machine import Machine
     from pyworkflow.operations import Pending
 
@@ -46,6 +51,7 @@ def effects(
     abandoned: Sequence[Pending],
     end: End | None,
     now: datetime,
+    workflow: Workflow[..., Any],
 ) -> Effects | None:
     """Return what is to be written beside the run's own history; None: nothing.
 
@@ -57,21 +63,34 @@ def effects(
         abandoned: What it waits for no longer.
         end: How the run ends, if it does.
         now: The time.
+        workflow: The definition of the workflow.
     """
     if end is None and not expired and not abandoned and OpenHook not in map(type, commands):
         return None
     hooks = [hook_of(run_id, command) for command in commands if isinstance(command, OpenHook)]
     hooks = [hook for hook in hooks if hook.op in machine.pending]
     close = [*expired, *(gone.command.token for gone in abandoned if isinstance(gone.command, OpenHook))]
-    stopped = [gone.command for gone in abandoned if isinstance(gone.command, StartChild)]
+    stopped = [*abandoned]
     tell: list[Message] = []
     if end is not None and not isinstance(end, RunBlocked):
-        stopped += [child.command for child in machine.children() if isinstance(child.command, StartChild)]
+        stopped += [*machine.children()]
         tell += to_parent(machine.parent, run_id, end)
-    tell += [to_child(run_id, command, now) for command in stopped if not command.detached]
-    if not (hooks or close or tell):
+    for child in stopped:
+        if isinstance(child.command, StartChild) and not child.command.detached:
+            tell.append(to_child(run_id, child.command, child.goes_on, now))
+    begin = [next_run(run_id, machine, workflow, end)] if isinstance(end, RunContinued) else []
+    if not (hooks or close or tell or begin):
         return None
-    return Effects(hooks, close, tell=tell)
+    return Effects(hooks, close, tell=tell, begin=begin)
+
+
+def next_run(run_id: str, machine: Machine, workflow: Workflow[..., Any], end: RunContinued) -> NewRun:
+    """Return the run that continues one, with what that one was told and did not see."""
+    now = end.at
+    name, parent, fingerprint = workflow.name, machine.parent, workflow.fingerprint
+    started = RunStarted(now, name, end.args, end.kwargs, new_seed(), parent, run_id, fingerprint, machine.deadline)
+    events = [started, *machine.left_over(now)]
+    return NewRun(Run(end.run_id, name, now, length=len(events), parent=run_id), events)
 
 
 def hook_of(run_id: str, command: OpenHook) -> Hook:
@@ -79,10 +98,10 @@ def hook_of(run_id: str, command: OpenHook) -> Hook:
     return Hook(command.token, run_id, command.op, command.name, command.many)
 
 
-def to_child(run_id: str, command: StartChild, now: datetime) -> Message:
-    """Return what stops a child that nobody waits for any more."""
+def to_child(run_id: str, command: StartChild, goes_on: str, now: datetime) -> Message:
+    """Return what stops a child that nobody waits for any more, by the run that it *goes_on* as if it has continued."""
     reason = f"run {run_id!r}, which started it, waits for it no longer"
-    return Message(command.run_id or child_id(run_id, command.op), [CancelRequested(now, reason)])
+    return Message(goes_on or command.run_id or child_id(run_id, command.op), [CancelRequested(now, reason)])
 
 
 def to_parent(parent: Parent | None, run_id: str, end: Event) -> list[Message]:
@@ -101,6 +120,6 @@ def to_parent(parent: Parent | None, run_id: str, end: Event) -> list[Message]:
         case RunTerminated(reason=reason):
             why = f": {reason}" if reason else ""
             answer = Failed(at, op, record_of(TerminatedError(f"run {run_id!r} was terminated{why}"), retryable=False))
-        case _:
-            return []  # continued: the next run has the same parent
+        case RunContinued(run_id=next_id):  # the next run has the same parent
+            answer = ChildContinued(at, op, next_id)
     return [Message(parent.run_id, [answer])]

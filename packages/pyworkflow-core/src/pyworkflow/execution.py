@@ -17,6 +17,7 @@ from pyworkflow.model import (
     Abandoned,
     Attempted,
     CallStep,
+    Command,
     Completed,
     Described,
     Effects,
@@ -139,19 +140,24 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
     else:
         expired = [hook.token for fact in facts if isinstance(fact, Fired) and (hook := _hook(machine, fact.op))]
         commands = machine.feed(facts)
-    events: list[Event] = [*facts]
-    events += [Patched(now, change) for change in machine.take_patches()]
-    said = machine.take_said()
-    events += [Described(now, words) for words in said]
-    if commands:
-        requests = [Requested(now, command) for command in commands]
-        machine.record(requests)
-        events += requests
+    events: list[Event] = [*facts, *_decided(machine, commands, now)]
+    while received := machine.take_posted(now):
+        commands = [*commands, *(more := machine.feed(received))]
+        events += [*received, *_decided(machine, more, now)]
     abandoned = machine.take_abandoned()
     events += [Abandoned(now, gone.op) for gone in abandoned if isinstance(gone.command, StartChild | OpenHook)]
     end = _end(machine, now)
-    also = effects(execution.run_id, machine, expired=expired, commands=commands, abandoned=abandoned, end=end, now=now)
-    if said:
+    also = effects(
+        execution.run_id,
+        machine,
+        expired=expired,
+        commands=commands,
+        abandoned=abandoned,
+        end=end,
+        now=now,
+        workflow=execution.workflow,
+    )
+    if said := [event.attributes for event in events if isinstance(event, Described)]:
         also = evolve(also or Effects(), attributes={name: value for words in said for name, value in words.items()})
     if end is not None:
         return Decision([*events, end], (), abandoned, STATUS[type(end)], also=also)
@@ -168,6 +174,17 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
     return Decision(events, todo, abandoned, also=also)
 
 
+def _decided(machine: Machine, commands: Sequence[Command], now: datetime) -> list[Event]:
+    """Return what the workflow was told of, said and asked for since the last event, as events that are recorded."""
+    events: list[Event] = [Patched(now, change) for change in machine.take_patches()]
+    events += [Described(now, words) for words in machine.take_said()]
+    if commands:
+        requests = [Requested(now, command) for command in commands]
+        machine.record(requests)
+        events += requests
+    return events
+
+
 def _hook(machine: Machine, op: int) -> OpenHook | None:
     command = pending.command if (pending := machine.pending.get(op)) is not None else None
     return command if isinstance(command, OpenHook) else None
@@ -175,9 +192,10 @@ def _hook(machine: Machine, op: int) -> OpenHook | None:
 
 def _end(machine: Machine, now: datetime) -> End | None:
     """Return the event that ends, or stops, the run, if there is one."""
-    if (outcome := machine.outcome(now)) is not None:
+    outcome, is_late = machine.outcome(now), machine.deadline is not None and machine.deadline <= now
+    if outcome is not None and not (is_late and isinstance(outcome, RunContinued)):
         return outcome
-    if machine.deadline is not None and machine.deadline <= now:
+    if is_late:
         return RunTerminated(now, "it was cancelled, and had not ended by the deadline")
     return BlockedEvent(now, record_of(RunBlocked(_STUCK))) if machine.is_stuck else None
 

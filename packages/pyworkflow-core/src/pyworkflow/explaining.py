@@ -15,6 +15,7 @@ from pyworkflow.model import (
     Attempted,
     CallStep,
     CancelRequested,
+    ChildContinued,
     Command,
     Completed,
     ErrorRecord,
@@ -49,6 +50,7 @@ class _Open:
     due: datetime | None = None
     error: ErrorRecord | None = None
     away: bool = False
+    goes_on: str = ""
 
 
 @define
@@ -68,6 +70,8 @@ class _State:
                 command = self.open[op].command
                 if not (isinstance(command, OpenHook) and command.many):
                     del self.open[op]
+            case ChildContinued(op=op, run_id=run_id) if op in self.open:
+                self.open[op].goes_on = run_id
             case Retrying(op=op) | Attempted(op=op) if op in self.open:
                 self._again(self.open[op], event)
             case HandedOut(ops=ops):
@@ -89,7 +93,7 @@ class _State:
 def open_children_of(run: Run, events: Sequence[Event]) -> dict[int, str]:
     """Return the ids of the children that a run waits for, by operation."""
     return {
-        op: one.command.run_id or child_id(run.id, op)
+        op: one.goes_on or one.command.run_id or child_id(run.id, op)
         for op, one in _seen(events).open.items()
         if isinstance(one.command, StartChild) and not one.command.detached
     }
@@ -153,7 +157,7 @@ def _waits(run: Run, op: int, one: _Open, now: datetime, children: Mapping[str, 
                 "whoever has its token wakes it by resume_hook()."
             )
         case StartChild(name=name, run_id=given, detached=False):
-            child = given or child_id(run.id, op)
+            child = one.goes_on or given or child_id(run.id, op)
             known = children.get(child)
             doing = "not there yet" if known is None else known.status.value
             since = _for(one.since, now)

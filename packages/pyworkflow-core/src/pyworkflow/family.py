@@ -1,4 +1,4 @@
-"""The runs that a run starts: its children, and the one that continues it."""
+"""The runs that a run starts: its children."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pyworkflow._history import effective, open_children
+from pyworkflow._history import effective, goes_on_as, open_children
 from pyworkflow.effects import to_child
 from pyworkflow.errors import (
     RunEnded,
@@ -29,7 +29,6 @@ from pyworkflow.model import (
     Message,
     Parent,
     Run,
-    RunContinued,
     RunStarted,
     StartChild,
     Status,
@@ -118,32 +117,12 @@ class Family(ABC):
 
     async def _stop_unwanted(self, parent: str, command: StartChild) -> None:
         """Stop a child that was created after its parent had stopped to wait for it, as is recorded."""
-        message = to_child(parent, command, self.clock.now())
         with suppress(RunEnded, RunNotFound):
             run, events = await self.storage.load(parent)
             if not run.status.is_final and command in open_children(effective(events)):
                 return  # what is not written yet may come to nothing, or another worker goes on with the parent
+            message = to_child(parent, command, goes_on_as(events).get(command.op, ""), self.clock.now())
             run, _ = await self.storage.load(message.run_id, LAST)
             job = Job(run.id, RUN_OP, self.clock.now(), run.workflow)
             await self.storage.append(run.id, message.events, [job] if run.status is Status.RUNNING else ())
             self._told([message])
-
-    async def _continue_as(self, execution: Execution, end: Event) -> None:
-        """Create the run that continues one that is about to end; doing it again does no harm."""
-        assert isinstance(end, RunContinued)  # noqa: S101 -- tells the type checker
-        workflow, now = execution.workflow, self.clock.now()
-        run = Run(end.run_id, workflow.name, now, length=1, parent=execution.run_id)
-        started = RunStarted(
-            now,
-            workflow.name,
-            end.args,
-            end.kwargs,
-            new_seed(),
-            execution.machine.parent,
-            execution.run_id,
-            workflow.fingerprint,
-        )
-        existing = await self._insist(lambda: self._create(run, started))
-        if existing is not None and existing.parent != execution.run_id:
-            msg = f"the run cannot continue as {end.run_id!r}: that is a run of workflow {existing.workflow!r} already"
-            raise RunExists(msg)

@@ -116,7 +116,7 @@ def hook(
     delay, until = (None, None) if timeout is None else when(timeout)
     encode = _typed_encoder(type_)
     secret = context.new_token() if token is None else token
-    spec = HookSpec(name, type_ is not Any, many, delay, until)
+    spec = HookSpec(name, type_ is not Any, many, delay, until, own=token is not None)
     return OpenedHook(name, secret, context.open_hook(spec, secret, encode), type_)
 
 

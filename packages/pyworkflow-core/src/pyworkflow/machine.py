@@ -19,6 +19,7 @@ from pyworkflow.model import (
     Attempted,
     CallStep,
     CancelRequested,
+    ChildContinued,
     Command,
     Completed,
     Described,
@@ -30,6 +31,7 @@ from pyworkflow.model import (
     OpenHook,
     Parent,
     Patched,
+    Posted,
     Received,
     Requested,
     Retrying,
@@ -88,6 +90,9 @@ class Machine(Asking):
         self._new_patches: list[str] = []
         self._knows = knows
         self._said: list[dict[str, Plain]] = []  # of the run, and not in the history
+        self._posted: list[Posted] = []  # for hooks that are not open yet
+        self._boxes: dict[int, Inbox] = {}  # of the hooks that were sent something
+        self._unseen: CancelRequested | None = None  # it came when the workflow had ended
         self._body = body
         self._loop = ReplayLoop(self)  # type: ignore[abstract]  # what is missing refuses, see there
         self._main: asyncio.Task[Any] | None = None
@@ -184,6 +189,23 @@ class Machine(Asking):
         said, self._said = self._said, []
         return said
 
+    def take_posted(self, at: datetime) -> list[Received]:
+        """Return, as facts, the payloads that were posted for hooks which are open now."""
+        found: dict[int, Received] = {}
+        for posted in self._posted:
+            for op, pending in self.pending.items():
+                if op not in found and isinstance(pending.listener, Inbox) and pending.listener.wants(posted):
+                    found[op] = Received(at, op, posted.value, posted=True)
+                    break
+        return [*found.values()]
+
+    def left_over(self, at: datetime) -> list[Event]:
+        """Return what a run that continues this one has to be told: payloads nobody read, a cancellation nobody saw."""
+        left: list[Event] = [
+            Posted(at, box.name, box.token, value) for box in self._boxes.values() for value in box.unread()
+        ]
+        return left + self._posted + ([] if self._unseen is None else [self._unseen])
+
     def next_wake(self) -> datetime | None:
         """Return the earliest time at which a timer fires, a hook expires, a retry or a deadline is due; or None."""
         if not self._waking:
@@ -251,8 +273,12 @@ class Machine(Asking):
                 self._fail(op, _rebuilt(record, op))
             case RunStarted():
                 self._begin(event)
-            case Received(op=op, value=value) if op in self.pending:
-                self._receive(self.pending[op], value)
+            case Received(op=op) if op in self.pending:
+                self._receive(self.pending[op], event)
+            case Posted():
+                self._posted.append(event)
+            case ChildContinued(op=op, run_id=run_id) if op in self.pending:
+                self.pending[op].goes_on = run_id
             case Retrying() | Attempted() | HandedOut():
                 self._see_attempt(event)
             case Abandoned(op=op):
@@ -269,13 +295,15 @@ class Machine(Asking):
     def _cancel(self, event: CancelRequested) -> None:
         if event.deadline is not None and (self.deadline is None or event.deadline < self.deadline):
             self.deadline = event.deadline
-        if self._main is not None and not self._cancelled:
+        if self._main is not None and self._main.done():
+            self._unseen = self._unseen or event
+        elif self._main is not None and not self._cancelled:
             self._cancelled = True  # once: a second one must not break into cleaning up
             self._main.cancel()
 
     def _begin(self, event: RunStarted) -> None:
         self._seed, self.started, self.parent = event.seed, event.at, event.parent
-        self.fingerprint = event.fingerprint
+        self.fingerprint, self.deadline = event.fingerprint, event.deadline
         context = Context()  # the starter's own variables would not be there on replay
         context.run(workflow_context.set, self)
         self._main = self._loop.create_task(self._body(event.args, event.kwargs), context=context)
@@ -296,12 +324,16 @@ class Machine(Asking):
         elif (answer := self._answered(op)) is not None:
             answer.set_exception(error)
 
-    def _receive(self, pending: Pending, payload: Plain) -> None:
+    def _receive(self, pending: Pending, event: Received) -> None:
         inbox = pending.listener
-        if isinstance(inbox, Inbox):
-            if not inbox.many:
-                self._pop(pending.op)
-            inbox.put(payload)
+        if not isinstance(inbox, Inbox):
+            return
+        if event.posted:
+            self._posted.remove(next(posted for posted in self._posted if inbox.wants(posted)))  # as `take_posted` said
+        if not inbox.many:
+            self._pop(pending.op)
+        self._boxes[pending.op] = inbox
+        inbox.put(event.value)
 
     def _pop(self, op: int) -> Pending | None:
         if self._waking:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from attrs import define, evolve, field
 
-from pyworkflow.errors import ConfigError, Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunNotFound
+from pyworkflow.errors import ConfigError, Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunExists, RunNotFound
 from pyworkflow.model import RUN_OP, Effects, Event, Hook, Job, Message, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 
@@ -110,6 +110,10 @@ class MemoryStorage(Storage):
             msg = f"the history of run {run.id!r} is {run.length} events long, not {expected}"
             raise Conflict(msg)
         self._check_hooks(also.hooks)
+        for new in also.begin:
+            if new.run.id in self._runs:
+                msg = f"there is a run {new.run.id!r} already, of workflow {self._runs[new.run.id].workflow!r}"
+                raise RunExists(msg)
         mine = {token for token in also.close if token in self._hooks and self._hooks[token].run_id == run.id}
         if lease is None and mine != set(also.close):
             msg = "the hook is closed: it had its payload, has expired, or its run has ended"
@@ -138,6 +142,9 @@ class MemoryStorage(Storage):
                 self._dropped.add(key)
         for message in also.tell:
             self._tell(message, now)
+        for new in also.begin:
+            self._runs[new.run.id], self._events[new.run.id] = new.run, list(new.events)
+            self._jobs[new.run.id, RUN_OP] = Job(new.run.id, RUN_OP, now, new.run.workflow)
 
     def _tell(self, message: Message, now: datetime | None) -> None:
         run = self._runs.get(message.run_id)

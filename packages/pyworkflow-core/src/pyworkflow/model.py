@@ -152,6 +152,7 @@ class RunStarted:
         parent: Whom the run's end is told to.
         previous: The run that this one continues.
         fingerprint: Tells versions of the workflow's code apart; empty: unknown.
+        deadline: When it is terminated, as one that it continues was asked to end by then.
     """
 
     at: datetime
@@ -162,6 +163,7 @@ class RunStarted:
     parent: Parent | None = None
     previous: str | None = None
     fingerprint: str = ""
+    deadline: datetime | None = None
 
 
 @frozen
@@ -200,10 +202,24 @@ class Fired:
 
 @frozen
 class Received:
-    """A hook was sent a payload."""
+    """A hook was sent a payload; if *posted*, one that the history has as `Posted`."""
 
     at: datetime
     op: int
+    value: Plain
+    posted: bool = False
+
+
+@frozen
+class Posted:
+    """A payload for the next hook that has the *token*, as stored, or a token by default and the *name*.
+
+    It came to a run that continues as this one, and was not read there, or it came before the hook was opened.
+    """
+
+    at: datetime
+    name: str
+    token: str
     value: Plain
 
 
@@ -229,6 +245,15 @@ class Abandoned:
 
     at: datetime
     op: int
+
+
+@frozen
+class ChildContinued:
+    """A child goes on as the run *run_id*."""
+
+    at: datetime
+    op: int
+    run_id: str
 
 
 @frozen
@@ -336,9 +361,11 @@ Event = (
     | Failed
     | Fired
     | Received
+    | Posted
     | Patched
     | Described
     | Abandoned
+    | ChildContinued
     | HandedOut
     | Attempted
     | Retrying
@@ -426,6 +453,14 @@ class Message:
 
 
 @frozen
+class NewRun:
+    """A run to create with its first *events*; its job is due at once."""
+
+    run: Run
+    events: Sequence[Event]
+
+
+@frozen
 class Effects:
     """What an append writes beside the history and the jobs of its own run, in the same transaction.
 
@@ -437,6 +472,7 @@ class Effects:
         tell: Facts for other runs, added to their histories like facts from outside: their job becomes due, or its
             holder learns of it. A run that is blocked only keeps them; one that has ended, or is not there, is passed
             over.
+        begin: Runs to create; their job is due at the same time as that of runs that are told something.
         attributes: Attributes of the run to set; others stay as they are.
     """
 
@@ -444,6 +480,7 @@ class Effects:
     close: Sequence[str] = ()
     drop: Sequence[int] = ()
     tell: Sequence[Message] = ()
+    begin: Sequence[NewRun] = ()
     attributes: Mapping[str, Plain] = Factory(dict)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from pyworkflow.model import Command, OpenHook, StartTimer
+from pyworkflow.model import Command, OpenHook, Posted, StartTimer
 from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:
@@ -46,15 +46,22 @@ class Inbox:
     Attributes:
         encode: Turns a payload into JSON, and refuses what does not fit the hook's type.
         many: Whether the hook takes more than one payload; else each `take` gives the same one.
+        name: The hook's name.
+        token: Its token, as stored.
+        own: The token is the workflow's own, and not one by default.
         on_close: Called once when the workflow wants no more.
     """
 
     encode: Callable[[Any], Plain]
     many: bool
+    name: str
+    token: str
+    own: bool = False
     on_close: Callable[[], None] = lambda: None
     is_closed: bool = False
     _payloads: deque[Plain] = field(factory=deque, init=False)
     _error: BaseException | None = field(default=None, init=False)
+    _read: bool = field(default=False, init=False)
     _waiting: list[asyncio.Future[None]] = field(factory=list, init=False)
 
     def cancelled(self) -> bool:
@@ -79,7 +86,16 @@ class Inbox:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
+        self._read = True
         return self._payloads.popleft() if self.many else self._payloads[0]
+
+    def unread(self) -> list[Plain]:
+        """Return the payloads that nobody has taken, and that somebody may want."""
+        return [] if self.is_closed or (self._read and not self.many) else [*self._payloads]
+
+    def wants(self, posted: Posted) -> bool:
+        """Whether a payload that came before this hook was opened is for it."""
+        return posted.token == self.token if self.own else posted.name == self.name
 
     def close(self) -> None:
         """Take no more payloads."""
@@ -112,6 +128,7 @@ class Pending:
         attempt: The number of the attempt that history knows of, from 1.
         due: When that attempt begins, if it was put off.
         begun: Of a child: its run is there.
+        goes_on: Of a child that has continued: the run that it goes on as.
         away: Of a step: it has a job of its own, whose holder sees to its attempts.
     """
 
@@ -125,6 +142,7 @@ class Pending:
     attempt: int = 1
     due: datetime | None = None
     begun: bool = False
+    goes_on: str = ""
     away: bool = False
 
     @property

@@ -96,8 +96,8 @@ class Storage(ABC):
             finish: Delete the job of *lease*.
             status: The run's new status. A final one, or ``BLOCKED``, takes all jobs of the run away first (so *jobs*
                 has to be empty), and a final one sets ``ended_at`` and closes the run's hooks; ``RUNNING`` clears it.
-            now: The time for ``ended_at``, and at which the jobs of runs that are told something become due; needed
-                with a final *status* and with ``also.tell``.
+            now: The time for ``ended_at``, and at which the jobs of runs that are told something, or created, become
+                due; needed with a final *status*, with ``also.tell`` and with ``also.begin``.
             also: What is written beside the run's own history.
 
         Returns:
@@ -109,6 +109,7 @@ class Storage(ABC):
             Conflict: History is not *expected* long.
             RunEnded: The run is in a final state and no *status* is given.
             HookTaken: A token of ``also.hooks`` is that of an open hook of another operation.
+            RunExists: There is a run with the id of one of ``also.begin``.
             HookClosed: A hook of ``also.close`` is not open, and there is no *lease*. Under a lease that is no error.
         """
 

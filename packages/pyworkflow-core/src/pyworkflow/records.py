@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from pyworkflow._history import effective, open_children, open_hooks, retry_cut
+from pyworkflow._history import effective, goes_on_as, open_children, open_hooks, retry_cut
 from pyworkflow.context import token_digest
 from pyworkflow.effects import hook_of, to_child, to_parent
 from pyworkflow.errors import (
@@ -29,6 +30,7 @@ from pyworkflow.model import (
     Hook,
     Job,
     Page,
+    Posted,
     Received,
     Run,
     RunContinued,
@@ -120,14 +122,21 @@ class StoredRuns(DurableRuntime):
             RunEnded: It has ended already.
         """
         storage, now = await self.storage(), self.clock.now()
-        run = await self.newest(run_id)
-        if run.status.is_final:
-            raise ended(run)
-        run, events = await storage.load(run.id)
         end = TerminatedEvent(now, reason)
-        tell = [to_child(run.id, command, now) for command in open_children(effective(events))]
-        tell += to_parent(events[0].parent if isinstance(events[0], RunStarted) else None, run.id, end)
-        await storage.append(run.id, [end], status=Status.TERMINATED, now=now, also=Effects(tell=tell))
+        while True:
+            run, events = await storage.load((await self.newest(run_id)).id)
+            if run.status is Status.CONTINUED:
+                continue  # just now
+            if run.status.is_final:
+                raise ended(run)
+            later = goes_on_as(events)
+            tell = [to_child(run.id, one, later.get(one.op, ""), now) for one in open_children(effective(events))]
+            tell += to_parent(events[0].parent if isinstance(events[0], RunStarted) else None, run.id, end)
+            with suppress(Conflict):  # the run went on: its children may be others now, and so may the run itself
+                await storage.append(
+                    run.id, [end], expected=run.length, status=Status.TERMINATED, now=now, also=Effects(tell=tell)
+                )
+                break
         for told in [run.id, *(message.run_id for message in tell)]:
             self.look(told)
         if (historian := self.app.historian()) is not None:
@@ -172,10 +181,12 @@ class StoredRuns(DurableRuntime):
             RunNotFound: There is no such run.
             RunEnded: It has ended already.
         """
-        run = await self.newest(run_id)
-        if run.status.is_final:
-            raise ended(run)
-        await self._add(run, facts)
+        while True:
+            run = await self.newest(run_id)
+            if run.status.is_final:
+                raise ended(run)
+            with suppress(RunEnded):  # just now; it may have continued as a new one
+                return await self._add(run, facts)
 
     async def _add(self, run: Run, facts: Sequence[Event], also: Effects | None = None) -> None:
         jobs = [Job(run.id, RUN_OP, self.clock.now(), run.workflow)] if run.status is Status.RUNNING else []
@@ -241,17 +252,27 @@ class StoredRuns(DurableRuntime):
         """
         storage = await self.storage()
         run, events = await storage.load(hook.run_id)
-        value = fitting_payload(self.app.registry, hook, events, payload)
+        value, now = fitting_payload(self.app.registry, hook, events, payload), self.clock.now()
         try:
-            received = Received(self.clock.now(), hook.op, value)
+            received = Received(now, hook.op, value)
             await self._add(run, [received], None if hook.many else Effects(close=[hook.token]))
         except (RunEnded, HookClosed):
-            raise HookClosed(NO_HOOK) from None
+            run, events = await storage.load(hook.run_id)
+            if run.status is not Status.CONTINUED or (not hook.many and _had_its_payload(hook, events)):
+                raise HookClosed(NO_HOOK) from None
+            try:
+                await self.tell(run.id, [Posted(now, hook.name, hook.token, value)])  # for the run that continues it
+            except RunEnded:
+                raise HookClosed(NO_HOOK) from None
         return run.id
 
     async def hooks(self, run_id: str | None = None) -> list[Hook]:
         """Return open hooks, of one run or of all."""
         return await (await self.storage()).hooks(run_id)
+
+
+def _had_its_payload(hook: Hook, events: Sequence[Event]) -> bool:
+    return any(isinstance(event, Received) and event.op == hook.op for event in events)
 
 
 def ended(run: Run) -> RunEnded:

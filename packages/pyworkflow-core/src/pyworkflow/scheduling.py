@@ -18,7 +18,7 @@ from pyworkflow.decorators import step
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import ConfigError, DefinitionError, RunEnded, RunNotFound
 from pyworkflow.hooks import OpenedHook, hook
-from pyworkflow.model import Event, Received, RunStarted, Status
+from pyworkflow.model import Event, Posted, Received, Run, RunQuery, RunStarted, Status
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow.registry import default_registry
 from pyworkflow.schedules import Overlap, Schedule
@@ -228,9 +228,19 @@ async def look(runtime: StoredRuntime, name: str) -> tuple[State, Status]:
     Raises:
         RunNotFound: It has none.
     """
-    run = await runtime.newest(run_id_of(name))
+    run = await _newest(runtime, name)
     _, events = await runtime.history(run.id)
     return _state(events), run.status
+
+
+async def _newest(runtime: StoredRuntime, name: str) -> Run:
+    try:
+        return await runtime.newest(run_id_of(name))
+    except RunNotFound:  # runs that it began with were purged, and the chain with them
+        page = await runtime.runs(RunQuery(workflow=name + SUFFIX, limit=1))
+        if not page.runs:
+            raise
+        return page.runs[0]
 
 
 def _state(events: Sequence[Event]) -> State:
@@ -239,7 +249,7 @@ def _state(events: Sequence[Event]) -> State:
     assert isinstance(started, RunStarted)  # noqa: S101 -- every history begins so
     state: State = codec.decoder(State)(started.args[0])
     for event in rest:
-        if isinstance(event, Received):
+        if isinstance(event, Posted) or (isinstance(event, Received) and not event.posted):
             state = state.after(codec.decoder(Control)(event.value))
     return state
 
@@ -251,9 +261,10 @@ async def tell(runtime: StoredRuntime, name: str, control: Control) -> None:
         RunNotFound: The workflow has no schedule.
         ConfigError: It has one that has ended.
     """
-    run = await runtime.newest(run_id_of(name))
-    found = [one for one in await runtime.hooks(run.id) if one.name == "control"]
-    if not found:
+    run = await _newest(runtime, name)
+    value = default_registry.codec.encoder(Control)(control)
+    try:  # posted, as the run may be about to continue as a new one, or not have begun
+        await runtime.tell(run.id, [Posted(runtime.clock.now(), "control", "", value)])
+    except RunEnded:
         msg = f"the schedule of workflow {name!r} has ended: its run is {run.status.value}"
-        raise ConfigError(msg)
-    await runtime.send(found[0], control)
+        raise ConfigError(msg) from None

@@ -17,6 +17,7 @@ from pyworkflow.clock import sleep_until
 from pyworkflow.context import ContinueAsNew, HookSpec, StepContext, Undo, step_context, token_digest, workflow_context
 from pyworkflow.errors import HookExpired, HookTaken
 from pyworkflow.failures import rebuild, record_of
+from pyworkflow.model import Posted
 from pyworkflow.operations import Inbox
 from pyworkflow.plain import Plain
 
@@ -35,7 +36,8 @@ class Transient:
     hooks: MutableMapping[str, Inbox] = field(factory=dict)
     undos: list[Undo] = field(factory=list, init=False)
     _ops: int = field(default=0, init=False)
-    _opened: list[str] = field(factory=list, init=False)
+    _opened: list[Inbox] = field(factory=list, init=False)
+    _posted: list[Posted] = field(factory=list, init=False)
     _chance: random.Random = field(factory=random.SystemRandom, init=False)
 
     async def run(self, workflow: Workflow[..., Any], args: Any, kwargs: Any) -> Any:
@@ -48,9 +50,9 @@ class Transient:
                 except ContinueAsNew as new:
                     args, kwargs = new.args
                     self.undos.clear()
+                    self._posted += self._close_hooks()
         finally:
-            for digest in self._opened:
-                self.hooks.pop(digest, None)
+            self._close_hooks()
             step_context.reset(outside)
             workflow_context.reset(token)
 
@@ -111,17 +113,31 @@ class Transient:
 
     def open_hook(self, spec: HookSpec, token: str, encode: Callable[[Any], Plain]) -> Inbox:
         """Open a hook in this process."""
-        digest, inbox = token_digest(token), Inbox(encode, spec.many)
+        digest = token_digest(token)
+        inbox = Inbox(encode, spec.many, spec.name, digest, spec.own)
         if digest in self.hooks:
             inbox.fail(HookTaken(f"the token of hook {spec.name!r} is in use by another open hook", digest))
             return inbox
+        self._opened.append(inbox)
+        for posted in [posted for posted in self._posted if inbox.wants(posted)]:
+            self._posted.remove(posted)
+            inbox.put(posted.value)
+            if not inbox.many:
+                return inbox
         self.hooks[digest] = inbox
-        self._opened.append(digest)
         inbox.on_close = lambda: self._close(digest)
         if spec.delay is not None or spec.until is not None:
             delay = spec.delay if spec.until is None else (spec.until - self.now()).total_seconds()
             asyncio.get_running_loop().call_later(max(0.0, delay or 0.0), self._expire, spec.name, digest, inbox)
         return inbox
+
+    def _close_hooks(self) -> list[Posted]:
+        """Close all hooks; return the payloads that nobody read, for a workflow that begins anew."""
+        opened, self._opened = self._opened, []
+        for inbox in opened:
+            if self.hooks.get(inbox.token) is inbox:
+                self._close(inbox.token)
+        return [Posted(self.now(), box.name, box.token, value) for box in opened for value in box.unread()]
 
     def _close(self, digest: str) -> None:
         self.hooks.pop(digest, None)

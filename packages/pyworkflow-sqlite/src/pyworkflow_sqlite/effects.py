@@ -8,20 +8,20 @@ from datetime import datetime
 from typing import Any
 
 from pyworkflow import wire
-from pyworkflow.errors import HookClosed, HookTaken
-from pyworkflow.model import RUN_OP, Effects, Hook, Job, Status
+from pyworkflow.errors import HookClosed, HookTaken, RunExists
+from pyworkflow.model import RUN_OP, Effects, Hook, Job, Run, Status
 from pyworkflow.plain import Plain
-from pyworkflow_sqlite.rows import job_row
+from pyworkflow_sqlite.rows import job_row, micros, micros_or_none
 
 LENGTH = "select coalesce((select seq + n - 1 from events where run_id = ? order by seq desc limit 1), 0)"
 ADD_EVENTS = "insert into events (run_id, seq, n, data) values (?, ?, ?, ?)"
 ADD_JOB = "insert into jobs (run_id, op, workflow, queue, data, due, worker, epoch) values (?, ?, ?, ?, ?, ?, ?, ?)"
 
-Told = Sequence[tuple[int, str, tuple[Any, ...]]]
-"""For each message: how many events, the events as stored, and the job to make due."""
+Packed = Sequence[tuple[int, str, tuple[Any, ...]]]
+"""For each run that is told something, or created: how many events, the events as stored, and the job to make due."""
 
 
-def told(also: Effects | None, now: datetime | None) -> Told:
+def told(also: Effects | None, now: datetime | None) -> Packed:
     """Return the messages of an append as they are stored."""
     if also is None:
         return ()
@@ -29,6 +29,38 @@ def told(also: Effects | None, now: datetime | None) -> Told:
         (len(message.events), wire.dumps(message.events), job_row(Job(message.run_id, RUN_OP, now)))
         for message in also.tell
     ]
+
+
+def begun(also: Effects | None, now: datetime | None) -> Packed:
+    """Return the runs that an append creates as they are stored."""
+    if also is None:
+        return ()
+    return [
+        (len(new.events), wire.dumps(new.events), job_row(Job(new.run.id, RUN_OP, now, new.run.workflow)))
+        for new in also.begin
+    ]
+
+
+def check_new(db: sqlite3.Connection, also: Effects) -> None:
+    """Refuse to create runs that are there.
+
+    Raises:
+        RunExists: One is.
+    """
+    for new in also.begin:
+        other = db.execute("select workflow from runs where id = ?", (new.run.id,)).fetchone()
+        if other is not None:
+            msg = f"there is a run {new.run.id!r} already, of workflow {other[0]!r}"
+            raise RunExists(msg)
+
+
+def add_run(db: sqlite3.Connection, run: Run, count: int, data: str) -> None:
+    """Add a run that is not there yet, with its first events."""
+    created, ended = micros(run.created_at), micros_or_none(run.ended_at)
+    values = run.id, run.workflow, run.status.value, created, ended, run.idempotency_key, run.parent
+    db.execute("insert into runs values (?, ?, ?, ?, ?, ?, ?)", values)
+    db.execute(ADD_EVENTS, (run.id, 1, count, data))
+    set_attributes(db, run.id, run.attributes)
 
 
 def check_hooks(db: sqlite3.Connection, hooks: Sequence[Hook]) -> None:
@@ -70,7 +102,7 @@ def set_attributes(db: sqlite3.Connection, run_id: str, attributes: Mapping[str,
         db.execute("insert or replace into attributes values (?, ?, ?)", values)
 
 
-def write_effects(db: sqlite3.Connection, run_id: str, also: Effects, messages: Told) -> None:
+def write_effects(db: sqlite3.Connection, run_id: str, also: Effects, messages: Packed, new: Packed) -> None:
     """Write what goes with an append to *run_id*."""
     open_hooks(db, also.hooks)
     set_attributes(db, run_id, also.attributes)
@@ -81,6 +113,9 @@ def write_effects(db: sqlite3.Connection, run_id: str, also: Effects, messages: 
         db.execute("update jobs set woken = 2 where run_id = ? and op = ?", (run_id, op))
     for count, data, job in messages:
         _tell(db, count, data, job)
+    for one, (count, data, job) in zip(also.begin, new, strict=True):
+        add_run(db, one.run, count, data)
+        db.execute(ADD_JOB, job)
 
 
 def _tell(db: sqlite3.Connection, count: int, data: str, job: tuple[Any, ...]) -> None:

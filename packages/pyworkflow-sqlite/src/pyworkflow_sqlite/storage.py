@@ -22,10 +22,12 @@ from pyworkflow_sqlite.effects import (
     ADD_EVENTS,
     ADD_JOB,
     LENGTH,
+    add_run,
+    begun,
     check_hooks,
+    check_new,
     check_open,
     open_hooks,
-    set_attributes,
     told,
     write_effects,
     write_job,
@@ -126,23 +128,11 @@ class SQLiteStorage(Storage):
             ).fetchone()
             if taken is not None:
                 return taken
-            ended = micros_or_none(run.ended_at)
             check_hooks(db, hooks)
-            values = (
-                run.id,
-                run.workflow,
-                run.status.value,
-                micros(run.created_at),
-                ended,
-                run.idempotency_key,
-                run.parent,
-            )
-            db.execute("insert into runs values (?, ?, ?, ?, ?, ?, ?)", values)
-            db.execute(ADD_EVENTS, (run.id, 1, len(events), data))
+            add_run(db, run, len(events), data)
             for row in rows:
                 db.execute(ADD_JOB, row)
             open_hooks(db, hooks)
-            set_attributes(db, run.id, run.attributes)
             return None
 
         taken = await self._database.submit(operation, writes=True)
@@ -187,7 +177,13 @@ class SQLiteStorage(Storage):
         """Add to a history; see `Storage.append`."""
         data = wire.dumps(events) if events else ""
         at_once = None
-        if expected is not None and lease is not None and events and not lease.lapsed and (not also or not also.hooks):
+        if (
+            expected is not None
+            and lease is not None
+            and events
+            and not lease.lapsed
+            and (also is None or not (also.hooks or also.begin))
+        ):
             seq = expected + 1
             at_once = run_id, seq, run_id, lease.op, lease.worker, lease.epoch, seq, len(events), data
             if status is None and not jobs and not finish and also is None:
@@ -196,7 +192,7 @@ class SQLiteStorage(Storage):
                 at_once = None
         rows = [job_row(job) for job in jobs]
         ended = micros(now) if now is not None and status is not None and status.is_final else None
-        messages = told(also, now)
+        messages, new = told(also, now), begun(also, now)
 
         def operation(db: sqlite3.Connection) -> int:
             if at_once is not None and _add_held(at_once, db):
@@ -205,6 +201,7 @@ class SQLiteStorage(Storage):
                 length = self._check(db, run_id, expected, lease, status)
                 if also is not None:
                     check_hooks(db, also.hooks)
+                    check_new(db, also)
                     if lease is None:
                         check_open(db, run_id, also.close)
                 if events:
@@ -218,7 +215,7 @@ class SQLiteStorage(Storage):
             for row in rows:
                 write_job(db, row, owned=lease is not None and lease.op == row[1])
             if also is not None:
-                write_effects(db, run_id, also, messages)
+                write_effects(db, run_id, also, messages, new)
             return length + len(events)
 
         return await self._database.submit(operation, writes=True)

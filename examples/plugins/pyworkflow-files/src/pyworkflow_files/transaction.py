@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from pyworkflow import wire
-from pyworkflow.errors import Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunNotFound
+from pyworkflow.errors import Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunExists, RunNotFound
 from pyworkflow.model import RUN_OP, Effects, Event, Hook, Job, Message, Run, Status
 from pyworkflow_files.state import Held, State, hook_change, job_change, run_change
 
@@ -100,6 +100,10 @@ class Transaction:
             msg = f"the history of run {run.id!r} is {run.length} events long, not {expected}"
             raise Conflict(msg)
         self._check_hooks(also.hooks)
+        for new in also.begin:
+            if new.run.id in self.state.runs:
+                msg = f"there is a run {new.run.id!r} already"
+                raise RunExists(msg)
         if lease is None and not all(self._is_open(run.id, token) for token in also.close):
             msg = "the hook is closed: it had its payload, has expired, or its run has ended"
             raise HookClosed(msg)
@@ -142,6 +146,8 @@ class Transaction:
                 self._put(job_change(held.job, "dropped"))
         for message in also.tell:
             self._tell(message, now)
+        for new in also.begin:
+            self.create(new.run, new.events, [Job(new.run.id, RUN_OP, now, new.run.workflow)], ())
 
     def _tell(self, message: Message, now: datetime | None) -> None:
         run = self.state.runs.get(message.run_id)

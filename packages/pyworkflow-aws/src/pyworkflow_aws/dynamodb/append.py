@@ -18,6 +18,7 @@ from pyworkflow.errors import (
     LeaseLost,
     PayloadTooLarge,
     RunEnded,
+    RunExists,
     RunNotFound,
     StorageBusy,
     WorkflowError,
@@ -258,6 +259,9 @@ def _decide(draft: Draft, run: RunDraft, request: Append) -> int:
     for token in request.also.close:
         if _is_own(draft, token, request):
             draft.set_hook(token, None)
+    for new in request.also.begin:
+        made = draft.begin(new.run, new.events)
+        draft.write_job(made, Job(new.run.id, RUN_OP, time_of(request.now or 0), new.run.workflow))
     if request.also.attributes:
         run.head = evolve(run.head, run=_with_attributes(run.head.run, request.also.attributes))
     if request.lease is not None and (job := draft.job(run, request.lease.op)) is not None and job.lapsed:
@@ -291,7 +295,7 @@ def _write_jobs(
     for job in at_once:
         draft.write_job(run, job, owned=job.op == own)
     todo = intents([job for job in jobs if job not in at_once], also, ending.ops, ending.hooks)
-    if weight(todo) + len(at_once) + 2 * len(draft.hooks) + 4 <= draft.client.transaction:
+    if weight(todo) + len(at_once) + 2 * (len(draft.hooks) + len(also.begin)) + 4 <= draft.client.transaction:
         carry_out(draft, run, todo, now)
     else:
         note(draft, run, todo, now)
@@ -329,9 +333,22 @@ def _check(draft: Draft, run: RunDraft, request: Append) -> None:
         raise Conflict(msg)
     for hook in request.also.hooks:
         _check_free(draft, hook)
+    for new in request.also.begin:
+        _check_absent(draft.client, new.run.id)
     if lease is None and not all(_is_own(draft, token, request) for token in request.also.close):
         msg = "the hook is closed: it had its payload, has expired, or its run has ended"
         raise HookClosed(msg)
+
+
+def _check_absent(client: Client, run_id: str) -> None:
+    item = client.get(head_key(run_id))
+    if item is None:
+        return
+    if head_of(item).purged:
+        remove(client, run_id)
+        return
+    msg = f"there is a run {run_id!r} already, of workflow {head_of(item).run.workflow!r}"
+    raise RunExists(msg)
 
 
 def _is_own(draft: Draft, token: str, request: Append) -> bool:

@@ -13,6 +13,7 @@ from pyworkflow.model import (
     Attempted,
     CallStep,
     CancelRequested,
+    ChildContinued,
     Command,
     Completed,
     Described,
@@ -23,6 +24,7 @@ from pyworkflow.model import (
     HandedOut,
     OpenHook,
     Patched,
+    Posted,
     Received,
     Requested,
     Retrying,
@@ -127,8 +129,12 @@ def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa
             return "fired", which(op)
         case Received(op=op, value=payload):
             return "received", f"{which(op)}: {value(payload)}"
+        case Posted(name=name, value=payload):
+            return "posted", f"for hook {one_line(name)}: {value(payload)}"
         case Abandoned(op=op):
             return "abandoned", which(op)
+        case ChildContinued(op=op, run_id=run_id):
+            return "went on", f"{which(op)} as {run_id}"
         case Described(attributes=attributes):
             return "described", ", ".join(f"{name}: {value(one)}" for name, one in attributes.items())
         case Patched(id=name):

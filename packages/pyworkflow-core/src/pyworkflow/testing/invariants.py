@@ -85,11 +85,7 @@ class Ledger(Storage):
         if existing is not None:
             self.note(f"create {run.id}: it is there already")
             return existing
-        if run.id in self.histories:
-            self.problem(f"run {run.id} was created twice")
-        self.note(f"create {run.id}")
-        self.histories[run.id], self.statuses[run.id] = [], run.status
-        self._take(run.id, events)
+        self._create(run, events)
         for job in jobs:
             if job.worker is not None:
                 self._holders[job.run_id, job.op] = job.worker
@@ -97,6 +93,13 @@ class Ledger(Storage):
             self.opened(hook)
         self.changed()
         return None
+
+    def _create(self, run: Run, events: Sequence[Event]) -> None:
+        if run.id in self.histories:
+            self.problem(f"run {run.id} was created twice")
+        self.note(f"create {run.id}")
+        self.histories[run.id], self.statuses[run.id] = [], run.status
+        self._take(run.id, events)
 
     async def append(
         self,
@@ -115,10 +118,13 @@ class Ledger(Storage):
         self._take(run_id, events)
         if length != len(self.histories[run_id]):
             self.problem(f"append to {run_id} returned {length}, not {len(self.histories[run_id])}")
-        for message in () if also is None else also.tell:
+        also = also or Effects()
+        for message in also.tell:
             if message.run_id in self.statuses and not self.statuses[message.run_id].is_final:
                 self._take(message.run_id, message.events)
-        for hook in () if also is None else also.hooks:
+        for new in also.begin:
+            self._create(new.run, new.events)
+        for hook in also.hooks:
             self.opened(hook)
         freed = lease is not None and (options.get("finish") or any(job.op == lease.op for job in jobs))
         if freed and lease is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from pyworkflow.errors import (
     Unstorable,
     WorkflowTimeout,
 )
-from pyworkflow.model import CancelRequested, Completed, Retrying, RunQuery, Status
+from pyworkflow.model import CancelRequested, Completed, Retrying, Run, RunQuery, Status
 from pyworkflow.testing import stories as kit
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import Declined, notes, retried
@@ -238,6 +238,22 @@ class DurableSemantics:
                 assert sum(isinstance(event, CancelRequested) for event in events) == 1
         assert notes(log) == ["child waits", "child cleaned up"]
 
+    async def test_cancelling_a_parent_cancels_the_run_that_its_child_goes_on_as(
+        self, make_app: MakeApp, log: str
+    ) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.endless_parent, (log,))
+            await until(lambda: "2" in notes(log))
+            await handle.cancel()
+            with pytest.raises(RunCancelled):
+                await handle.result(timeout=20)
+            await until(lambda: "stopped" in notes(log))
+            if self.children_are_runs:
+                (child,) = {run.id.partition("~")[0] for run in await _runs_of(app, "kit.endless_child")}
+                with pytest.raises(RunCancelled):
+                    await app.recorded().result(child)
+        assert notes(log) == ["0", "1", "2", "stopped"]
+
     async def test_terminating_a_child_is_an_error_in_its_parent(self, make_app: MakeApp, log: str) -> None:
         async with make_app() as app:
             handle = await app.start(kit.waiting_parent, (log,))
@@ -304,6 +320,10 @@ class DurableSemantics:
             assert (await handle.run()).status is Status.CONTINUED
             runs = (await app.runs(RunQuery(workflow="kit.countdown"))).runs
         assert len(runs) == 3
+
+
+async def _runs_of(app: App, workflow: str) -> Sequence[Run]:
+    return (await app.runs(RunQuery(workflow=workflow))).runs
 
 
 async def _once_more(handle: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from attrs import evolve
 
-from pyworkflow.errors import ConfigError, Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunNotFound
+from pyworkflow.errors import ConfigError, Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunExists, RunNotFound
 from pyworkflow.model import (
     RUN_OP,
     CallStep,
@@ -23,9 +23,11 @@ from pyworkflow.model import (
     Hook,
     Job,
     Message,
+    NewRun,
     Requested,
     Run,
     RunCompleted,
+    RunContinued,
     RunQuery,
     RunStarted,
     Status,
@@ -720,6 +722,42 @@ class StorageConformance:
             await s.append("r", [], now=T0, also=Effects(tell=[Message("parent", [CancelRequested(T0, "why")])]))
             assert (await s.load("parent"))[1][-1] == CancelRequested(T0, "why")
             assert await take(s) == []
+
+    # -- beginning runs ----------------------------------------------------------------------
+
+    async def test_a_run_is_begun_in_the_transaction_that_ends_another_one(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r")
+            await s.append("r", [], also=Effects(hooks=[hook()]))
+            (lease,) = await take(s)
+            new = NewRun(run("r~2", length=2, parent="r"), [started(), *facts(1)])
+            end = RunContinued(T0, "r~2", [], {})
+            also = Effects(begin=[new])
+            await s.append("r", [end], lease=lease, finish=True, status=Status.CONTINUED, now=T0, also=also)
+            assert await s.load("r~2") == (new.run, new.events)
+            assert await s.find_hook("t") is None
+            (claimed,) = await take(s)
+            assert (claimed.run_id, claimed.workflow, claimed.length) == ("r~2", new.run.workflow, 2)
+            assert await s.append("r~2", facts(1), lease=claimed, expected=2) == 3
+
+    async def test_a_run_that_is_there_is_not_begun_again(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r")
+            await add(s, "r~2", job("r~2", due=FOREVER))
+            (lease,) = await take(s)
+            also = Effects(begin=[NewRun(run("r~2", length=1), [started()])])
+            with pytest.raises(RunExists, match="r~2"):
+                await s.append("r", facts(1), lease=lease, expected=1, status=Status.CONTINUED, now=T0, also=also)
+            assert await s.load("r") == (run("r"), [started()])
+
+    async def test_no_run_is_begun_if_the_append_is_refused(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r")
+            also = Effects(begin=[NewRun(run("r~2", length=1), [started()])])
+            with pytest.raises(Conflict):
+                await s.append("r", facts(1), expected=9, now=T0, also=also)
+            with pytest.raises(RunNotFound):
+                await s.load("r~2")
 
     # -- dropping jobs -----------------------------------------------------------------------
 

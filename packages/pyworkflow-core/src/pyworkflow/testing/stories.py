@@ -238,6 +238,22 @@ async def countdown(log: str, n: int) -> str:
     return "lift off"
 
 
+@workflow(name="kit.endless_child")
+async def endless_child(log: str, n: int) -> None:
+    await write(log, str(n))
+    try:
+        await sleep("1ms" if n < 2 else "1 day")
+    except asyncio.CancelledError:
+        await write(log, "stopped")
+        raise
+    await pyworkflow.continue_as_new(log, n + 1)
+
+
+@workflow(name="kit.endless_parent")
+async def endless_parent(log: str) -> None:
+    await endless_child(log, 0)
+
+
 # -- undoing -------------------------------------------------------------------------------
 
 

@@ -1,0 +1,291 @@
+"""What is told to a run in the very instant in which it continues as a new one: nothing of it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+import pyworkflow
+from pyworkflow import App, hook, sleep, step, workflow
+from pyworkflow.errors import HookClosed, RunCancelled, RunTerminated
+from pyworkflow.model import CancelRequested, Event, Posted, Received, RunContinued, RunQuery, Status
+from pyworkflow.model import RunTerminated as TerminatedEvent
+from pyworkflow.ports import Storage
+from pyworkflow.scheduling import Control, look, run_id_of, tell
+from pyworkflow.testing.until import until
+
+pytestmark = pytest.mark.asyncio
+
+MakeApp = Callable[[], App]
+Act = Callable[[], Awaitable[Any]]
+
+said: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def silence() -> None:
+    said.clear()
+
+
+@step(name="cont.say")
+async def say(text: str) -> None:
+    said.append(text)
+
+
+@workflow(name="cont.reader")
+async def reader(token: str | None, read: list[str]) -> list[str]:
+    """Read one message in each run of a chain, once it is allowed to."""
+    messages = hook("messages", str, token=token, many=True)
+    await hook(f"go {len(read)}", token=f"go {len(read)}")
+    read = [*read, await messages]
+    if read[-1] != "bye":
+        await pyworkflow.continue_as_new(token, read)
+    return read
+
+
+@workflow(name="cont.patient")
+async def patient(n: int) -> str:
+    """Open a hook for one payload, and read it in the second run only."""
+    answer = hook("answer", str, token="answer")
+    if n:
+        return await answer
+    await hook("go", token="go")
+    await pyworkflow.continue_as_new(1)
+    return "never"
+
+
+@workflow(name="cont.endless")
+async def endless(n: int) -> None:
+    """Go on as a new run when told to; the second run sleeps."""
+    await say(f"run {n}")
+    if n:
+        await sleep("1 day")
+    await hook("go", token="go")
+    await pyworkflow.continue_as_new(n + 1)
+
+
+async def opened(token: str, app: App) -> None:
+    """Wait until the hook with a token is open."""
+    from pyworkflow.context import token_digest
+
+    async def is_open() -> bool:
+        return await app.storage.find_hook(token_digest(token)) is not None
+
+    await until(is_open)
+
+
+def between(storage: Storage, monkeypatch: pytest.MonkeyPatch, kind: type[Event], act: Act) -> None:
+    """Have *act* carried out once, right before an event of this kind is written."""
+    append, done = storage.append, False
+
+    async def interrupted(run_id: str, events: Sequence[Event], *args: Any, **options: Any) -> int:
+        nonlocal done
+        if not done and any(isinstance(event, kind) for event in events):
+            done = True
+            await act()
+        return await append(run_id, events, *args, **options)
+
+    monkeypatch.setattr(storage, "append", interrupted)
+
+
+async def chain(app: App, flow: str) -> list[Status]:
+    """Return the statuses of the runs of a chain, in order."""
+    runs = (await app.runs(RunQuery(workflow=flow))).runs
+    return [run.status for run in sorted(runs, key=lambda run: run.id)]
+
+
+# -- payloads ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", ["own", None])
+async def test_payloads_that_a_run_did_not_read_are_for_the_one_that_continues_it(
+    make_app: MakeApp, token: str | None
+) -> None:
+    async with make_app() as app:
+        handle = await app.start(reader, (token, []))
+        await opened("go 0", app)
+        (found,) = [one for one in await app.recorded().hooks(handle.id) if one.name == "messages"]
+        for text in ("a", "b", "c", "bye"):
+            await app.recorded().send(found, text)  # type: ignore[attr-defined]
+        for n in range(4):
+            await opened(f"go {n}", app)
+            await app.resume_hook(f"go {n}")
+        assert await handle.result(timeout=20) == ["a", "b", "c", "bye"]
+        assert await chain(app, "cont.reader") == [Status.CONTINUED] * 3 + [Status.COMPLETED]
+
+
+async def test_a_hook_for_one_payload_has_it_when_it_is_opened_and_takes_no_second_one(make_app: MakeApp) -> None:
+    async with make_app() as app:
+        handle = await app.start(patient, (0,))
+        await opened("go", app)
+        await app.resume_hook("answer", "42")
+        await app.resume_hook("go")
+        assert await handle.result(timeout=20) == "42"
+        with pytest.raises(HookClosed):
+            await app.resume_hook("answer", "43")
+
+
+async def test_a_payload_that_comes_while_its_run_continues_is_for_the_next_one(
+    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_app() as app:
+        handle = await app.start(patient, (0,))
+        await opened("go", app)
+
+        async def continues() -> None:
+            await app.resume_hook("go")
+            await until(lambda: _has_status(app, handle.id, Status.CONTINUED))
+
+        between(storage, monkeypatch, Received, continues)
+        await app.resume_hook("answer", "late")
+        assert await handle.result(timeout=20) == "late"
+
+
+async def test_a_payload_that_comes_right_before_its_run_continues_is_for_the_next_one(
+    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_app() as app:
+        handle = await app.start(patient, (0,))
+        await opened("go", app)
+        between(storage, monkeypatch, RunContinued, lambda: app.resume_hook("answer", "just in time"))
+        await app.resume_hook("go")
+        assert await handle.result(timeout=20) == "just in time"
+
+
+# -- cancelling and terminating ------------------------------------------------------------------------------
+
+
+async def test_a_cancellation_right_before_a_run_continues_reaches_the_next_one(
+    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_app() as app:
+        handle = await app.start(endless, (0,))
+        await opened("go", app)
+        between(storage, monkeypatch, RunContinued, lambda: handle.cancel("enough"))
+        await app.resume_hook("go")
+        with pytest.raises(RunCancelled):
+            await handle.result(timeout=20)
+        assert (await chain(app, "cont.endless"))[-1] is Status.CANCELLED
+    assert "run 1" not in said
+
+
+async def test_a_cancellation_while_a_run_continues_reaches_the_next_one(
+    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_app() as app:
+        handle = await app.start(endless, (0,))
+        await opened("go", app)
+
+        async def continues() -> None:
+            await app.resume_hook("go")
+            await until(lambda: _has_status(app, handle.id, Status.CONTINUED))
+
+        between(storage, monkeypatch, CancelRequested, continues)
+        await handle.cancel()
+        with pytest.raises(RunCancelled):
+            await handle.result(timeout=20)
+        assert await chain(app, "cont.endless") == [Status.CONTINUED, Status.CANCELLED]
+
+
+async def test_a_run_that_continues_while_it_is_terminated_is_terminated_where_it_goes_on(
+    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_app() as app:
+        handle = await app.start(endless, (0,))
+        await opened("go", app)
+
+        async def continues() -> None:
+            await app.resume_hook("go")
+            await until(lambda: _has_status(app, handle.id, Status.CONTINUED))
+
+        between(storage, monkeypatch, TerminatedEvent, continues)
+        await app.recorded().terminate(handle.id, "now")
+        with pytest.raises(RunTerminated, match="now"):
+            await handle.result(timeout=20)
+        assert await chain(app, "cont.endless") == [Status.CONTINUED, Status.TERMINATED]
+
+
+@workflow(name="cont.deaf")
+async def deaf(n: int) -> None:
+    """Go on as a new run when it is cancelled."""
+    try:
+        await sleep("1 day")
+    finally:
+        await pyworkflow.continue_as_new(n + 1)
+
+
+async def test_a_chain_ends_at_the_deadline_of_a_cancellation_that_its_workflow_does_not_heed(
+    make_app: MakeApp,
+) -> None:
+    async with make_app() as app:
+        handle = await app.start(deaf, (0,))
+        await handle.cancel("stop", grace="100ms")
+        with pytest.raises(RunTerminated, match="deadline"):
+            await handle.result(timeout=20)
+        assert await chain(app, "cont.deaf") == [Status.CONTINUED, Status.TERMINATED]
+
+
+# -- schedules -----------------------------------------------------------------------------------------------
+
+
+@workflow(name="cont.daily", schedule="0 0 1 1 *")
+async def daily() -> None:
+    said.append("daily")
+
+
+@pytest.mark.parametrize("kind", [RunContinued, Posted], ids=["right before", "while"])
+async def test_what_a_schedule_is_told_when_its_run_continues_is_heard_by_the_next_one(
+    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch, kind: type[Event]
+) -> None:
+    monkeypatch.setattr("pyworkflow.scheduling._ROUNDS", 1)
+    async with make_app() as app, app.worker():
+        runtime: Any = app.recorded()
+        first = run_id_of("cont.daily")
+
+        async def asks() -> None:
+            await tell(runtime, "cont.daily", Control("pause"))
+
+        async def continues() -> None:
+            await runtime.tell(first, [Posted(app.clock.now(), "control", "", {"do": "resume"})])
+            await until(lambda: _has_status(app, first, Status.CONTINUED))
+
+        await until(lambda: _has_length(app, first, 4))
+        if kind is RunContinued:
+            between(storage, monkeypatch, kind, asks)
+            await tell(runtime, "cont.daily", Control("trigger"))
+        else:
+            between(storage, monkeypatch, kind, continues)
+            await asks()
+
+        async def heard() -> bool:
+            return (await look(runtime, "cont.daily"))[0].paused
+
+        await until(heard)
+        await until(lambda: _has_status(app, first, Status.CONTINUED))
+        assert (await look(runtime, "cont.daily"))[0].paused
+
+
+async def test_a_schedule_whose_first_runs_were_purged_goes_on_as_it_was(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyworkflow.scheduling._ROUNDS", 1)
+    async with make_app() as app:
+        async with app.worker():
+            await until(lambda: _has_length(app, run_id_of("cont.daily"), 4))
+            await tell(app.recorded(), "cont.daily", Control("pause"))  # type: ignore[arg-type]
+            await until(lambda: _has_status(app, run_id_of("cont.daily"), Status.CONTINUED))
+        assert await app.purge(app.clock.now(), [Status.CONTINUED]) == 1
+        async with app.worker():
+            state, status = await look(app.recorded(), "cont.daily")  # type: ignore[arg-type]
+            assert (state.paused, status) == (True, Status.RUNNING)
+            assert len((await app.runs(RunQuery(workflow="cont.daily:schedule"))).runs) == 1
+
+
+async def _has_status(app: App, run_id: str, status: Status) -> bool:
+    return (await app.recorded().run(run_id)).status is status
+
+
+async def _has_length(app: App, run_id: str, length: int) -> bool:
+    return (await app.recorded().run(run_id)).length >= length
