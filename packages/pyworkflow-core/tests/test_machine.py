@@ -383,6 +383,21 @@ def test_a_changed_workflow_is_told_what_was_recorded_and_what_is_asked(changed:
     assert now in str(caught.value)
 
 
+def noting(word: str) -> Callable[[], Coroutine[Any, Any, Any]]:
+    async def flow() -> None:
+        await c("/a/long/way/" * 9 + word, lines=[*range(40)])
+
+    return flow
+
+
+def test_a_mismatch_of_long_arguments_shows_where_they_differ() -> None:
+    with pytest.raises(NonDeterminism) as caught:
+        machine(noting("new")).feed(play(noting("old")))
+    assert "recorded as step c(.../long/way/old', lines=...)" in str(caught.value)
+    assert "asks for step c(.../long/way/new', lines=...)" in str(caught.value)
+    assert "`pyworkflow check` finds that" in str(caught.value)
+
+
 def test_a_mismatch_names_the_line() -> None:
     with pytest.raises(NonDeterminism, match=rf"test_machine\.py:{renamed.__code__.co_firstlineno + 1}, in 'renamed'"):
         machine(renamed).feed(play(sequence))

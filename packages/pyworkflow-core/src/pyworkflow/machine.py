@@ -403,11 +403,10 @@ class Machine(Asking):
         task = self._main
         if asked is not None and (pending := self.pending.get(asked.op)) is not None:
             task = pending.task
-        now = "asks for nothing more" if asked is None else f"asks for {describe(asked)}"
+        now = "asks for nothing more" if asked is None else f"asks for {describe(asked, recorded)}"
         return (
-            f"operation {recorded.op} was recorded as {describe(recorded)}; now the workflow {now}"
-            f"{where_it_waits(task)}. Was its code changed while the run was under way? Put the old order back, or let "
-            "new runs take the new code, then retry the run"
+            f"operation {recorded.op} was recorded as {describe(recorded, asked)}; now the workflow {now}"
+            f"{where_it_waits(task)}. {_what_to_do(recorded, asked)}"
         )
 
     # -- asking --------------------------------------------------------------------
@@ -465,6 +464,19 @@ class Machine(Asking):
         """Forget *handle*."""
         if (pending := self._timers.pop(handle, None)) is not None:
             self.abandon(pending)
+
+
+def _what_to_do(recorded: Command, asked: Command | None) -> str:
+    if type(asked) is type(recorded) and asked is not None and asked.name == recorded.name:
+        return (
+            "Does it pass on what differs from time to time, or from process to process? `pyworkflow check` finds "
+            "that; have it from a @step. If its code was changed while the run was under way, put the old code back. "
+            "Then retry the run"
+        )
+    return (
+        "Was its code changed while the run was under way? Put the old order back, or let new runs take the new code, "
+        "then retry the run"
+    )
 
 
 def _rebuilt(record: ErrorRecord, op: int) -> BaseException:

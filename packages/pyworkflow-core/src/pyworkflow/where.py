@@ -12,6 +12,7 @@ from pyworkflow.plain import Plain
 
 _OURS = str(Path(__file__).parent)
 _STDLIB = str(Path(asyncio.__file__).parent)
+_LINE = 80
 
 
 def where_it_waits(task: asyncio.Task[Any] | None) -> str:
@@ -29,13 +30,16 @@ def where_it_waits(task: asyncio.Task[Any] | None) -> str:
     return f" at {code.co_filename}:{line}, in {code.co_name!r}"
 
 
-def describe(command: Command) -> str:
-    """Return what a workflow asked for, in words."""
+def describe(command: Command, other: Command | None = None) -> str:
+    """Return what a workflow asked for, in words that tell it from the *other* one."""
     match command:
-        case CallStep(name=name, args=args, kwargs=kwargs):
-            return f"step {_call(name, args, kwargs)}"
-        case StartChild(name=name, args=args, kwargs=kwargs):
-            return f"workflow {_call(name, args, kwargs)}"
+        case CallStep(name=name) | StartChild(name=name):
+            what = "step" if isinstance(command, CallStep) else "workflow"
+            args, same = _arguments(command), {} if other is None else _arguments(other)
+            text = ", ".join(f"{key}={value}" if key.isidentifier() else value for key, value in args.items())
+            if len(text) > _LINE and type(other) is type(command) and same.keys() == args.keys():
+                text = ", ".join(_apart(key, value, same[key]) for key, value in args.items())
+            return f"{what} {name}({_cut(text)})"
         case OpenHook(name=name):
             return f"hook {name!r}"
         case StartTimer(delay=None, until=until):
@@ -44,8 +48,22 @@ def describe(command: Command) -> str:
             return f"a timer of {delay:g} s"
 
 
-def _call(name: str, args: Plain, kwargs: Plain) -> str:
-    shown = [repr(value) for value in args]
-    shown += [f"{key}={value!r}" for key, value in kwargs.items()]
-    text = ", ".join(shown)
-    return f"{name}({text if len(text) <= 80 else text[:77] + '...'})"  # noqa: PLR2004 -- a line's worth
+def _arguments(command: Command) -> dict[str, str]:
+    """Return the arguments of a call: positional ones by number."""
+    if not isinstance(command, CallStep | StartChild):
+        return {}
+    named: dict[str, Plain] = {**{str(place): value for place, value in enumerate(command.args)}, **command.kwargs}
+    return {key: repr(value) for key, value in named.items()}
+
+
+def _apart(key: str, value: str, other: str) -> str:
+    """Return an argument from a little before where it differs from another one, or an ellipsis if it does not."""
+    label = f"{key}=" if key.isidentifier() else ""
+    if value == other:
+        return f"{label}..."
+    begin = max(0, next((n for n, (a, b) in enumerate(zip(value, other, strict=False)) if a != b), len(other)) - 10)
+    return f"{label}{'...' if begin else ''}{_cut(value[begin:], _LINE // 2)}"
+
+
+def _cut(text: str, limit: int = _LINE) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
