@@ -10,10 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+from pyworkflow.app import default_app
+from pyworkflow.cli.root import cli
 
 SHOP = """
 import os
@@ -266,6 +270,24 @@ def test_a_shell_completes_commands(shop, typed, shell):
         check=False,
     )
     assert "history" in done.stdout
+
+
+def helps(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Return the help of a command and of those below it, as wide as a terminal usually is."""
+    context = click.Context(command, info_name=" ".join(("pyworkflow", *words)), terminal_width=80)
+    yield " ".join(words), command.get_help(context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from helps(command.get_command(context, name), (*words, name))
+
+
+def test_every_help_can_be_read():
+    default_app().plugins.commands(cli)
+    found = dict(helps(cli))
+    assert {"deploy", "runs explain", "schedules backfill"} <= set(found)
+    for words, text in found.items():
+        assert "\\b" not in text, words
+        assert "..." not in text.partition("Commands:")[2], f"a summary below {words!r} is cut"
 
 
 def test_the_version_is_told(typed):

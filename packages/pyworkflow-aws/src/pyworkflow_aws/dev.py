@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from pyworkflow_aws.testing import Sandboxed
 
 
-@click.command()
+@click.command(short_help="Run a local AWS Lambda with your workflows.")
 @click.argument("module", metavar="MODULE[:APP]")
 @click.option("--name", help="The function's name; by default the module's last word.")
 @click.option("--port", type=int, default=4570, show_default=True, help="0: any that is free.")
 @click.option("--timeout", default="15m", show_default=True, metavar="TIME", help="Of one invocation.")
 @click.option("--skip-time", is_flag=True, help="End sleeps and pauses between attempts at once.")
 def dev(module: str, name: str | None, port: int, timeout: str, *, skip_time: bool) -> None:
-    r"""Run a local AWS Lambda with the workflows of MODULE, without an account.
+    """Run a local AWS Lambda with the workflows of MODULE, without an account.
 
     Handlers run as in AWS: in processes of their own under AWS's runtime client, durable ones with AWS's local durable
     runner behind them. MODULE is a dotted name, found from here, or a path that ends in .py; the code is loaded when a
@@ -39,7 +39,7 @@ def dev(module: str, name: str | None, port: int, timeout: str, *, skip_time: bo
     and in another terminal, with what it prints,
       export PYWORKFLOW_AWS_ENDPOINT_URL=http://127.0.0.1:4570 ...
       pyworkflow run shop/flows.py:payment_flow o-1
-    """
+    """  # noqa: D301 -- \b is for click: it keeps the lines that follow as they are
     try:
         from pyworkflow_aws.testing import Endpoint
     except ImportError as error:

@@ -24,7 +24,7 @@ def _whole_seconds(_ctx: click.Context, parameter: click.Parameter, value: str) 
     return round(seconds(value, name=parameter.opts[0]))
 
 
-@click.command()
+@click.command(short_help="Put workflows on AWS Lambda.")
 @click.argument("module", metavar="MODULE[:APP]", required=False)
 @click.option("--name", required=True, help="The function's name.")
 @click.option("--runtime", metavar="NAME", help="durable-lambda, which is the default, or lambda.")
@@ -54,7 +54,7 @@ def _whole_seconds(_ctx: click.Context, parameter: click.Parameter, value: str) 
 @click.option("--keep", type=int, default=5, show_default=True, help="Old versions to keep that no run needs.")
 @pass_session
 def deploy(session: Session, /, module: str | None, **options: Any) -> None:
-    r"""Put workflows on AWS Lambda, or bring what is there up to date.
+    """Put workflows on AWS Lambda, or bring what is there up to date.
 
     MODULE is a dotted name or a path that ends in .py; the folder it is imported from is shipped, with what the project
     requires, but without secrets, tests and the like: --plan lists all of it, and what stays behind.
@@ -70,7 +70,7 @@ def deploy(session: Session, /, module: str | None, **options: Any) -> None:
       pyworkflow deploy shop.flows --name shop --env STRIPE_KEY --policy iam.json
       pyworkflow deploy shop.flows --name shop --output build
       pyworkflow deploy --name shop --destroy
-    """
+    """  # noqa: D301 -- \b is for click: it keeps the lines that follow as they are
     try:
         from pyworkflow_aws.deploy.errors import DeployFailed
     except ImportError as error:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyworkflow.check import Result
 
 
-@click.command()
+@click.command(short_help="Find in workflows what breaks replay.")
 @click.argument("targets", metavar="MODULE|PATH...", nargs=-1, required=True)
 @click.option("--select", metavar="RULES", multiple=True, help="Only these rules, such as PW101,PW2; may be repeated.")
 @click.option("--ignore", metavar="RULES", multiple=True, help="Not these rules; may be repeated.")
@@ -23,7 +23,7 @@ def check(
     ignore: tuple[str, ...],
     as_json: bool,  # noqa: FBT001 -- by keyword, from click
 ) -> None:
-    r"""Find in workflows what breaks replay: the clock, chance, I/O, threads, sets, shared state, calls not awaited.
+    """Find in workflows what breaks replay: the clock, chance, I/O, threads, sets, shared state, calls not awaited.
 
     Looks at files, at all files of a folder, or at a module or package by its dotted name, in the bodies of functions
     under @workflow and in the functions of the same module that they use. Nothing is imported or run. A line that ends
@@ -36,7 +36,7 @@ def check(
     Examples:
       pyworkflow check src
       pyworkflow check shop.flows --ignore PW106 --json
-    """
+    """  # noqa: D301 -- \b is for click: it keeps the lines that follow as they are
     from pyworkflow.check import check as look
 
     result = look(targets, select=_split(select), ignore=_split(ignore))

@@ -37,7 +37,7 @@ KINDS = {
 }
 
 
-@click.command()
+@click.command(short_help="Begin a plugin whose tests pass.")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(list(KINDS)), default="storage", show_default=True, help="What it offers.")
 @click.option(

@@ -13,7 +13,7 @@ from pyworkflow.installed import conflicts
 from pyworkflow.kinds import PluginReport
 
 
-@click.group(cls=Commands, invoke_without_command=True)
+@click.group(cls=Commands, invoke_without_command=True, short_help="List the plugins and what each offers.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click

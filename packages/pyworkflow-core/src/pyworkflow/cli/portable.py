@@ -19,7 +19,7 @@ from pyworkflow.ports import DurableRuntime
 from pyworkflow.replaying import replay_history
 
 
-@click.command("export")
+@click.command("export", short_help="Write a run with its history to a JSON file.")
 @click.argument("run_id", metavar="RUN")
 @click.option("--output", "-o", metavar="FILE", default="-", show_default=True, help="Where to; - is standard output.")
 @click.option("--move", is_flag=True, help="Block the run here, so that it can go on elsewhere.")
@@ -48,7 +48,7 @@ def export(session: Session, run_id: str, output: str, move: bool) -> None:  # n
         say(f"run {run.id} is blocked here; `runs import` makes it go on elsewhere, `runs retry` here")
 
 
-@click.command("import")
+@click.command("import", short_help="Add runs from files that `runs export` wrote.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @global_options
 @pass_session
@@ -66,7 +66,7 @@ def import_(session: Session, files: tuple[str, ...]) -> None:
         say(f"run {run.id} of {run.workflow} is here, {run.status.value}{goes_on}")
 
 
-@click.command()
+@click.command(short_help="Replay exported histories against today's code.")
 @click.argument("target", metavar="MODULE:WORKFLOW")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 def replay(target: str, files: tuple[str, ...]) -> None:

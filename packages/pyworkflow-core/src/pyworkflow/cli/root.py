@@ -47,16 +47,16 @@ def cli(ctx: click.Context, storage: str | None, runtime: str | None, verbosity:
     ctx.obj.log()
 
 
-@cli.command()
+@cli.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print the script that completes pyworkflow's commands and options in a shell.
+    """Print the script that completes pyworkflow's commands and options in a shell.
 
     \b
     bash   pyworkflow completion bash > ~/.local/share/bash-completion/completions/pyworkflow
     zsh    pyworkflow completion zsh > ~/.zfunc/_pyworkflow      (a folder of your $fpath)
     fish   pyworkflow completion fish > ~/.config/fish/completions/pyworkflow.fish
-    """
+    """  # noqa: D301 -- \b is for click: it keeps the lines that follow as they are
     made = get_completion_class(shell)
     if made is None:
         msg = f"click knows no shell {shell!r}"

@@ -64,7 +64,7 @@ def run(  # noqa: PLR0917 -- one for each option
     durable: bool | None,  # noqa: FBT001 -- by keyword, from click
     as_json: bool,  # noqa: FBT001 -- the same
 ) -> None:
-    r"""Run a workflow, wait for its end, and print its result.
+    """Run a workflow, wait for its end, and print its result.
 
     MODULE is a dotted name, looked for in the current directory first, or a path that ends in .py. ARGS are JSON
     values; what is not JSON is text. Put -- before arguments that begin with a dash.
@@ -81,7 +81,7 @@ def run(  # noqa: PLR0917 -- one for each option
       pyworkflow run shop:checkout o-1
       pyworkflow run examples/shop.py:checkout o-1 --run-id order-1
       pyworkflow run shop:invoice '{"id": 7, "lines": []}' -k currency=eur --json
-    """
+    """  # noqa: D301 -- \b is for click: it keeps the lines that follow as they are
     workflow = load_workflow(target)
     if durable is not None and workflow.durable not in {None, durable}:
         said = "durable" if workflow.durable else "transient"

@@ -85,7 +85,7 @@ def list_(  # noqa: PLR0917 -- one for each option
         say(f"there are more: --cursor {page.cursor!r}")
 
 
-@runs.command()
+@runs.command(short_help="Draw a timeline of a run.")
 @click.argument("run_id", metavar="RUN")
 @click.option("--follow", "-f", is_flag=True, help="Show it anew as it goes on, until it ends.")
 @_json_option
@@ -156,7 +156,7 @@ def history(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT0
     print_table(("#", "at", "event", ""), rows, give="", right=("#",))
 
 
-@runs.command()
+@runs.command(short_help="Say why a run is where it is.")
 @click.argument("run_id", metavar="RUN")
 @_json_option
 @global_options
@@ -181,7 +181,7 @@ async def _explained(runtime: DurableRuntime, text: str) -> tuple[Run, list[str]
     return run, explain_run(run, events, datetime.now(UTC), children)
 
 
-@runs.command()
+@runs.command(short_help="Ask a run to stop; it may clean up.")
 @click.argument("run_id", metavar="RUN")
 @click.option("--reason", default="", help="Why; it is kept in the history.")
 @click.option("--grace", metavar="TIME", help="Terminate it if it has not ended after that time.")
@@ -194,7 +194,7 @@ def cancel(session: Session, run_id: str, reason: str, grace: str | None) -> Non
     say(f"run {found} is asked to stop; a worker that has it, or the next one, sees to it")
 
 
-@runs.command()
+@runs.command(short_help="End a run now, without any clean-up.")
 @click.argument("run_id", metavar="RUN")
 @click.option("--reason", default="", help="Why; it is kept in the history.")
 @global_options
@@ -204,7 +204,7 @@ def terminate(session: Session, run_id: str, reason: str) -> None:
     say(f"run {session.ask(lambda runtime: tell(runtime, run_id, 'terminate', reason))} is terminated")
 
 
-@runs.command()
+@runs.command(short_help="Let a blocked or failed run go on.")
 @click.argument("run_id", metavar="RUN")
 @global_options
 @pass_session

@@ -20,7 +20,7 @@ from pyworkflow.scheduling import SUFFIX, Control, State, look, tell
 _PAGE = 1000
 
 
-@click.group(cls=Commands)
+@click.group(cls=Commands, short_help="See when workflows are due, and tell schedules things.")
 def schedules() -> None:
     """See when workflows are due, and pause, resume, trigger or backfill them. NAME is a workflow's name."""
 
@@ -73,7 +73,7 @@ def trigger(session: Session, name: str) -> None:
     say(f"a run of {name} is started as soon as a worker takes up the schedule")
 
 
-@schedules.command()
+@schedules.command(short_help="Start the runs of a stretch of time that has passed.")
 @click.argument("name")
 @click.option("--start", "start", required=True, metavar="TIME", help="Times after this, such as 2026-01-31T00:00Z.")
 @click.option("--end", "end", required=True, metavar="TIME", help="And up to this.")

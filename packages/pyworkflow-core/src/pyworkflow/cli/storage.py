@@ -18,7 +18,7 @@ def storage() -> None:
     """Prepare the place where runs are kept."""
 
 
-@storage.command()
+@storage.command(short_help="Make the storage, such as a table in the cloud.")
 @click.option("-o", "--option", "options", metavar="NAME=VALUE", multiple=True, help="As the storage takes them.")
 @global_options
 @pass_session

@@ -21,7 +21,7 @@ from pyworkflow.errors import ConfigError
 from pyworkflow.ports import Serves
 
 
-@click.command()
+@click.command(short_help="Carry on what is due.")
 @click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
 @click.option(
     "--grace", default="10s", show_default=True, metavar="TIME", help="How long running steps may go on at the end."
