@@ -17,6 +17,7 @@ from pyworkflow.cli.finding import find_history, tell
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
 from pyworkflow.cli.portable import export, import_
+from pyworkflow.cli.schedules import sentence
 from pyworkflow.cli.session import Session, described
 from pyworkflow.cli.timeline import timeline
 from pyworkflow.cli.wording import one_line
@@ -26,6 +27,7 @@ from pyworkflow.explaining import explain as explain_run
 from pyworkflow.explaining import open_children_of
 from pyworkflow.model import FINAL, Event, Run, RunQuery, Status
 from pyworkflow.ports import DurableRuntime
+from pyworkflow.scheduling import SUFFIX, state_of
 
 _LOOKS = 0.25
 """Seconds between two looks at a run that is followed."""
@@ -174,6 +176,8 @@ def explain(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT0
 
 async def _explained(runtime: DurableRuntime, text: str) -> tuple[Run, list[str]]:
     run, events = await find_history(runtime, text)
+    if run.workflow.endswith(SUFFIX) and run.status is Status.RUNNING:
+        return run, [sentence(run.workflow.removesuffix(SUFFIX), state_of(events))]
     children = {}
     for child in open_children_of(run, events).values():
         with suppress(RunNotFound):  # it is about to be created
