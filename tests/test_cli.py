@@ -215,8 +215,24 @@ def test_ended_runs_are_purged_and_open_ones_are_kept(shop, typed):
     asked = typed("runs", "purge", "--before", "0s")
     assert asked.returncode == 2
     assert "say --yes" in asked.stderr
-    assert "1 runs deleted" in typed("runs", "purge", "--before", "0s", "--yes").stderr
+    assert "1 run deleted" in typed("runs", "purge", "--before", "0s", "--yes").stderr
     assert [row.split()[0] for row in typed("runs", "list").stdout.splitlines()[1:]] == ["w"]
+
+
+def test_the_argument_that_does_not_fit_is_named_and_not_another_one(shop, typed):
+    lines = "\n\n@workflow\nasync def listed(items: list[dict[str, int]], amount: int = 1) -> int:\n    return amount\n"
+    (shop / "shop.py").write_text(SHOP + lines)
+    refused = typed("run", "shop:listed", '[{"tea": 1}]', "twenty")
+    assert "argument 'amount' of workflow 'listed'" in refused.stderr
+    refused = typed("run", "shop:listed", '[{"tea": "one"}]')
+    assert "argument 'items'" in refused.stderr
+    assert "expected int, got 'one' at $[0]['tea']" in refused.stderr
+
+
+def test_an_age_that_is_none_is_refused_with_examples(shop, typed):
+    refused = typed("runs", "purge", "--before", "yesterday", "--yes")
+    assert refused.returncode == 2
+    assert "--before yesterday: give an age such as 30d or 12h, or a date such as 2026-01-31" in refused.stderr
 
 
 # -- worker, plugins, completion -----------------------------------------------------------------------------

@@ -115,7 +115,8 @@ def test_a_failed_run_says_what_it_undid() -> None:
     [
         (RunCompleted(T0, 1), Status.COMPLETED, ["It completed at 2026-01-01 00:00:00 UTC."]),
         (RunFailed(T0, BROKE, 1), Status.FAILED,
-         ["It failed at 2026-01-01 00:00:00 UTC with OSError: no route, of operation 1.", "`pyworkflow runs retry r`"]),
+         ["It failed at 2026-01-01 00:00:00 UTC with OSError: no route, from 'charge' (operation 1).",
+          "`pyworkflow runs retry r`"]),
         (RunCancelled(T0), Status.CANCELLED, ["It was cancelled"]),
         (RunTerminated(T0, "enough"), Status.TERMINATED, ["terminated at 2026-01-01 00:00:00 UTC: enough."]),
         (RunContinued(T0, "r~2", [], {}), Status.CONTINUED, ["It goes on as run r~2."]),

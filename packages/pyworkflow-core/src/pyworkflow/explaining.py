@@ -127,8 +127,10 @@ def _sentences(run: Run, events: Sequence[Event], now: datetime, children: Mappi
         yield f"Its workflow says: {said}."
     end = next((event for event in reversed(events) if isinstance(event, _ENDS)), None)
     if run.status is not Status.RUNNING and end is not None:
-        yield from _end(run, end)
-        if isinstance(end, RunFailed) and (later := _since_failure(events, end)):
+        yield from _end(
+            run, end, {event.command.op: event.command.name for event in events if isinstance(event, Requested)}
+        )
+        if isinstance(end, RunFailed) and (later := since_failure(events)):
             yield f"Since that failure it carried out {later}; a retry does not take that back."
         return
     state = _seen(events)
@@ -183,9 +185,10 @@ def _child(run: Run, op: int, one: _Open) -> str:
     return one.goes_on or given or child_id(run.id, op)
 
 
-def _since_failure(events: Sequence[Event], end: RunFailed) -> str:
+def since_failure(events: Sequence[Event]) -> str:
     """Return the names of what was asked for after the failure that ended a run, to undo things or to clean up."""
-    failed = [n for n, event in enumerate(events) if isinstance(event, Failed) and event.op == end.op]
+    end = events[-1] if events and isinstance(events[-1], RunFailed) else None
+    failed = [n for n, event in enumerate(events) if end and isinstance(event, Failed) and event.op == end.op]
     later = [event.command.name for event in events[failed[-1] :] if isinstance(event, Requested)] if failed else []
     return ", ".join(dict.fromkeys(later))
 
@@ -241,12 +244,12 @@ def _queue(name: str) -> str:
 _ENDS = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinued, RunBlocked)
 
 
-def _end(run: Run, end: Event) -> Iterator[str]:
+def _end(run: Run, end: Event, names: Mapping[int, str]) -> Iterator[str]:
     match end:
         case RunCompleted(at=at):
             yield f"It completed at {at:%Y-%m-%d %H:%M:%S %Z}."
         case RunFailed(at=at, error=error, op=op):
-            of = "" if op is None else f", of operation {op}"
+            of = "" if op is None else f", from {names.get(op, '')!r} (operation {op})"
             yield f"It failed at {at:%Y-%m-%d %H:%M:%S %Z} with {error_text(error)}{of}."
             yield from _causes(error)
             yield f"`pyworkflow runs retry {run.id}` does once more what failed; what was completed stays completed."
