@@ -215,8 +215,59 @@ def test_ended_runs_are_purged_and_open_ones_are_kept(shop, typed):
     asked = typed("runs", "purge", "--before", "0s")
     assert asked.returncode == 2
     assert "say --yes" in asked.stderr
-    assert "1 runs deleted" in typed("runs", "purge", "--before", "0s", "--yes").stderr
+    assert "1 run deleted" in typed("runs", "purge", "--before", "0s", "--yes").stderr
     assert [row.split()[0] for row in typed("runs", "list").stdout.splitlines()[1:]] == ["w"]
+
+
+def test_the_argument_that_does_not_fit_is_named_and_not_another_one(shop, typed):
+    lines = "\n\n@workflow\nasync def listed(items: list[dict[str, int]], amount: int = 1) -> int:\n    return amount\n"
+    (shop / "shop.py").write_text(SHOP + lines)
+    refused = typed("run", "shop:listed", '[{"tea": 1}]', "twenty")
+    assert "argument 'amount' of workflow 'listed'" in refused.stderr
+    refused = typed("run", "shop:listed", '[{"tea": "one"}]')
+    assert "argument 'items'" in refused.stderr
+    assert "expected int, got 'one' at $[0]['tea']" in refused.stderr
+
+
+def test_an_age_that_is_none_is_refused_with_examples(shop, typed):
+    refused = typed("runs", "purge", "--before", "yesterday", "--yes")
+    assert refused.returncode == 2
+    assert "--before yesterday: give an age such as 30d or 12h, or a date such as 2026-01-31" in refused.stderr
+
+
+def test_a_run_that_went_on_as_a_new_one_is_told_as_that_one(shop, typed):
+    lines = """
+
+@workflow(durable=True)
+async def chained(n: int) -> str:
+    if n:
+        await pyworkflow.continue_as_new(n - 1)
+    return await charge("poor")
+"""
+    (shop / "shop.py").write_text("import pyworkflow\n" + SHOP + lines)
+    for _ in range(2):
+        told = typed("run", "shop:chained", "1", "--run-id", "c")
+        assert told.returncode == 1
+        assert "run c~2 failed: ValueError: no money" in told.stderr
+        assert "runs show c~2" in told.stderr
+
+
+def test_a_chain_that_was_left_goes_on_by_the_id_it_began_with(shop, typed):
+    lines = """
+
+@workflow(durable=True)
+async def chained(n: int) -> str:
+    if n:
+        await pyworkflow.continue_as_new(n - 1)
+    await sleep("3s")
+    return "rested"
+"""
+    (shop / "shop.py").write_text("import pyworkflow\n" + SHOP + lines)
+    process = begun(shop, "run", "shop:chained", "1", "--run-id", "c")
+    while typed("runs", "history", "c~2").stdout.count("requested") < 1:
+        pass
+    ended(process, signal.SIGKILL)
+    assert typed("run", "shop:chained", "--run-id", "c").stdout == "rested\n"
 
 
 # -- worker, plugins, completion -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from pyworkflow import App, logger, sleep, step, workflow
 from pyworkflow.explaining import explain, open_children_of
@@ -17,8 +18,10 @@ from pyworkflow.model import (
     Attempted,
     CallStep,
     CancelRequested,
+    ChildContinued,
     Completed,
     Event,
+    Failed,
     HandedOut,
     OpenHook,
     Received,
@@ -50,11 +53,15 @@ BROKE = record_of(OSError("no route"))
 @pytest.mark.parametrize(
     "events, sentence",
     [
-        ([STEP], "Step 'charge' (operation 1) has been under way for 5m: attempt 1."),
+        ([STEP], "Step 'charge' (operation 1) began 5m ago, attempt 1, and has not ended."),
         ([STEP, Retrying(T0, 1, 1, BROKE, NOW + timedelta(seconds=30))],
          "is tried again at 2026-01-01 00:05:30 UTC, in 30s: attempt 2, after OSError: no route."),
-        ([STEP, Attempted(T0, 1, 3)], "Step 'charge' (operation 1) has been under way for 5m: attempt 3."),
-        ([STEP, HandedOut(T0, (1,))], "as a job of its own, for any worker that serves its queue"),
+        ([STEP, Attempted(T0, 1, 3)], "Step 'charge' (operation 1) began 5m ago, attempt 3, and has not ended."),
+        ([STEP, Attempted(T0, 1, 3)], "The attempt before was lost with its worker."),
+        ([STEP, HandedOut(T0, (1,))], "to workers that serve the queue of runs"),
+        ([STEP, HandedOut(NOW, (1,), ("gpu",))], "Step 'charge' (operation 1) was handed out 0s ago, attempt 1"),
+        ([STEP, HandedOut(NOW, (1,), ("gpu",))], "that serve the queue 'gpu'; it waits while there are none."),
+        ([CHILD, ChildContinued(T0, 1, "r.1~2")], "It has waited for its child r.1~2 of workflow 'invoice'"),
         ([Requested(T0, StartTimer(1, "sleep", 3600.0))], "it wakes at 2026-01-01 01:00:00 UTC, in 55m"),
         ([Requested(T0, StartTimer(1, "sleep", 60.0))], "as soon as a worker looks (it was due at 2026-01-01 00:01:00"),
         ([HOOK], "Hook 'approval' (operation 1) has waited for a payload for 5m, and gives up at 2026-01-01"),
@@ -70,7 +77,37 @@ def test_a_run_under_way_says_what_it_waits_for(events: list[Event], sentence: s
     known = {"r.1": Run("r.1", "invoice", T0)}
     said = explain(Run("r", "flow", T0), [STARTED, *events], NOW, known)
     assert any(sentence in one for one in said), said
-    assert said[-1] == "Any worker that knows workflow 'flow' goes on with it."
+    assert "worker that knows workflow 'flow'" in said[-1] or "any other that knows workflow 'flow'" in said[-1]
+
+
+def test_many_children_are_counted_and_the_odd_ones_named() -> None:
+    asked = [Requested(T0, StartChild(op, "invoice", [], {})) for op in range(1, 201)]
+    known = {f"r.{op}": Run(f"r.{op}", "invoice", T0) for op in range(1, 191)}
+    known["r.7"] = evolve(known["r.7"], status=Status.BLOCKED)
+    said = explain(Run("r", "flow", T0), [STARTED, *asked], NOW, known)
+    assert said[0] == (
+        "It has waited for 200 children of workflow 'invoice' for 5m: 189 running, 1 blocked (r.7), 10 not there yet."
+    )
+    assert len(said) == 2
+
+
+def test_many_calls_of_a_step_are_counted() -> None:
+    asked = [Requested(T0, CallStep(op, "charge", [], {})) for op in range(1, 101)]
+    said = explain(Run("r", "flow", T0), [STARTED, *asked], NOW)
+    assert said[0] == "100 calls of step 'charge' have not ended; the first began 5m ago."
+
+
+def test_a_blocked_child_is_pointed_at() -> None:
+    known = {"r.1": Run("r.1", "invoice", T0, Status.BLOCKED)}
+    said = explain(Run("r", "flow", T0), [STARTED, CHILD], NOW, known)
+    assert any("that one is blocked, and `pyworkflow runs explain r.1` says why." in one for one in said)
+
+
+def test_a_failed_run_says_what_it_undid() -> None:
+    undo = Requested(T0, CallStep(2, "release", [], {}))
+    events = [STARTED, STEP, Failed(T0, 1, BROKE), undo, Completed(T0, 2, None), RunFailed(T0, BROKE, 1)]
+    said = explain(Run("r", "flow", T0, Status.FAILED), events, NOW)
+    assert said[-1] == "Since that failure it carried out release; a retry does not take that back."
 
 
 @pytest.mark.parametrize(
@@ -78,7 +115,8 @@ def test_a_run_under_way_says_what_it_waits_for(events: list[Event], sentence: s
     [
         (RunCompleted(T0, 1), Status.COMPLETED, ["It completed at 2026-01-01 00:00:00 UTC."]),
         (RunFailed(T0, BROKE, 1), Status.FAILED,
-         ["It failed at 2026-01-01 00:00:00 UTC with OSError: no route, of operation 1.", "`pyworkflow runs retry r`"]),
+         ["It failed at 2026-01-01 00:00:00 UTC with OSError: no route, from 'charge' (operation 1).",
+          "`pyworkflow runs retry r`"]),
         (RunCancelled(T0), Status.CANCELLED, ["It was cancelled"]),
         (RunTerminated(T0, "enough"), Status.TERMINATED, ["terminated at 2026-01-01 00:00:00 UTC: enough."]),
         (RunContinued(T0, "r~2", [], {}), Status.CONTINUED, ["It goes on as run r~2."]),

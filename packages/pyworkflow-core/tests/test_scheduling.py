@@ -11,10 +11,11 @@ import pytest_asyncio
 
 import pyworkflow
 from pyworkflow import Schedule, hook, sleep, step, workflow
+from pyworkflow.cli.schedules import sentence
 from pyworkflow.errors import ConfigError, DefinitionError, RunNotFound
 from pyworkflow.model import RunQuery, Status
 from pyworkflow.registry import default_registry
-from pyworkflow.scheduling import SUFFIX, Control, look, tell
+from pyworkflow.scheduling import SUFFIX, Control, State, look, tell
 from pyworkflow.testing import WorkflowEnvironment
 
 pytestmark = pytest.mark.asyncio
@@ -197,3 +198,18 @@ async def test_a_scheduled_workflow_is_durable() -> None:
 async def test_a_wrong_schedule_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="hour"):
         workflow(name="sched.wrong", schedule="0 25 * * *")
+
+
+@pytest.mark.parametrize(
+    "state, says",
+    [
+        (
+            State(Schedule("0 9 * * *", "Europe/Vienna"), START),
+            "It starts workflow 'w' when '0 9 * * *' in Europe/Vienna",
+        ),
+        (State(Schedule("0 9 * * *"), START, paused=True), "paused: see `pyworkflow schedules resume w`"),
+    ],
+    ids=["going on", "paused"],
+)
+async def test_the_run_of_a_schedule_is_explained_as_what_it_is(state: State, says: str) -> None:
+    assert says in sentence("w", state)

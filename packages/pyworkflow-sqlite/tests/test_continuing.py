@@ -9,6 +9,7 @@ import pytest
 
 import pyworkflow
 from pyworkflow import App, hook, sleep, step, workflow
+from pyworkflow.context import token_digest
 from pyworkflow.errors import HookClosed, RunCancelled, RunTerminated
 from pyworkflow.model import CancelRequested, Event, Posted, Received, RunContinued, RunQuery, Status
 from pyworkflow.model import RunTerminated as TerminatedEvent
@@ -68,7 +69,6 @@ async def endless(n: int) -> None:
 
 async def opened(token: str, app: App) -> None:
     """Wait until the hook with a token is open."""
-    from pyworkflow.context import token_digest
 
     async def is_open() -> bool:
         return await app.storage.find_hook(token_digest(token)) is not None
@@ -152,6 +152,58 @@ async def test_a_payload_that_comes_right_before_its_run_continues_is_for_the_ne
         between(storage, monkeypatch, RunContinued, lambda: app.resume_hook("answer", "just in time"))
         await app.resume_hook("go")
         assert await handle.result(timeout=20) == "just in time"
+
+
+@workflow(name="cont.brief")
+async def brief(n: int) -> int:
+    """Open a hook, and end or go on at once."""
+    hook("brief", token="brief")
+    if n:
+        await pyworkflow.continue_as_new(n - 1)
+    return n
+
+
+async def test_a_hook_that_is_opened_as_its_run_ends_is_not_left_open(make_app: MakeApp) -> None:
+    async with make_app() as app:
+        for _ in range(2):
+            assert await (await app.start(brief, (3,))).result(timeout=20) == 0
+        assert await app.recorded().hooks() == []
+
+
+@workflow(name="cont.agent")
+async def agent(heard: list[str]) -> list[str]:
+    """Read one message in each run of a chain, however fast they come."""
+    heard = [*heard, await hook("inbox", str, token="agent", many=True)]
+    if heard[-1] != "stop":
+        await pyworkflow.continue_as_new(heard)
+    return heard
+
+
+async def test_every_payload_is_read_once_and_in_order_or_refused_to_its_sender(make_app: MakeApp) -> None:
+    sent = []
+    async with make_app() as app:
+        handle = await app.start(agent, ([],))
+        for text in (*map(str, range(30)), "stop"):
+            while text not in sent:
+                try:
+                    await app.resume_hook("agent", text)
+                    sent.append(text)
+                except HookClosed:
+                    await opened("agent", app)
+        assert await handle.result(timeout=20) == sent
+
+
+async def test_what_is_posted_for_an_open_hook_comes_before_what_it_is_sent_later(make_app: MakeApp) -> None:
+    async with make_app() as app:
+        handle = await app.start(reader, ("own", []))
+        await opened("go 0", app)
+        posted = Posted(app.clock.now(), "messages", token_digest("own"), "a")
+        await app.storage.append(handle.id, [posted])  # nobody looks at it yet
+        await app.resume_hook("own", "bye")
+        for n in range(2):
+            await opened(f"go {n}", app)
+            await app.resume_hook(f"go {n}")
+        assert await handle.result(timeout=20) == ["a", "bye"]
 
 
 # -- cancelling and terminating ------------------------------------------------------------------------------

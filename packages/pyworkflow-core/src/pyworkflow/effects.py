@@ -73,6 +73,7 @@ def effects(
     stopped = [*abandoned]
     tell: list[Message] = []
     if end is not None and not isinstance(end, RunBlocked):
+        hooks = []  # nobody would ever close them
         stopped += [*machine.children()]
         tell += to_parent(machine.parent, run_id, end)
     for child in stopped:

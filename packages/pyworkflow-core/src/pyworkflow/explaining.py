@@ -39,6 +39,9 @@ from pyworkflow.model import (
     Status,
 )
 
+_FEW = 4
+"""So many operations of one kind have a sentence each."""
+
 
 @define
 class _Open:
@@ -49,8 +52,15 @@ class _Open:
     attempt: int = 1
     due: datetime | None = None
     error: ErrorRecord | None = None
+    lost: bool = False
     away: bool = False
+    queue: str = ""
     goes_on: str = ""
+
+    @property
+    def is_carried_out(self) -> bool:
+        """Whether it is a step that the holder of the run carries out now."""
+        return isinstance(self.command, CallStep) and self.due is None and not self.away
 
 
 @define
@@ -74,10 +84,11 @@ class _State:
                 self.open[op].goes_on = run_id
             case Retrying(op=op) | Attempted(op=op) if op in self.open:
                 self._again(self.open[op], event)
-            case HandedOut(ops=ops):
-                for op in ops:
+            case HandedOut(at=at, ops=ops, queues=queues):
+                for op, queue in zip(ops, queues or [""] * len(ops), strict=True):
                     if op in self.open:
-                        self.open[op].away = True
+                        one = self.open[op]
+                        one.away, one.queue, one.since = True, queue, at
             case CancelRequested():
                 self.cancel = self.cancel or event
             case _:
@@ -85,15 +96,15 @@ class _State:
 
     def _again(self, one: _Open, event: Retrying | Attempted) -> None:
         if isinstance(event, Retrying):
-            one.attempt, one.due, one.error = event.attempt + 1, event.due, event.error
+            one.attempt, one.due, one.error, one.lost = event.attempt + 1, event.due, event.error, False
         else:
-            one.attempt, one.due, one.since = event.attempt, None, event.at
+            one.attempt, one.due, one.since, one.lost = event.attempt, None, event.at, True
 
 
 def open_children_of(run: Run, events: Sequence[Event]) -> dict[int, str]:
     """Return the ids of the children that a run waits for, by operation."""
     return {
-        op: one.goes_on or one.command.run_id or child_id(run.id, op)
+        op: _child(run, op, one)
         for op, one in _seen(events).open.items()
         if isinstance(one.command, StartChild) and not one.command.detached
     }
@@ -116,7 +127,11 @@ def _sentences(run: Run, events: Sequence[Event], now: datetime, children: Mappi
         yield f"Its workflow says: {said}."
     end = next((event for event in reversed(events) if isinstance(event, _ENDS)), None)
     if run.status is not Status.RUNNING and end is not None:
-        yield from _end(run, end)
+        yield from _end(
+            run, end, {event.command.op: event.command.name for event in events if isinstance(event, Requested)}
+        )
+        if isinstance(end, RunFailed) and (later := since_failure(events)):
+            yield f"Since that failure it carried out {later}; a retry does not take that back."
         return
     state = _seen(events)
     if state.cancel is not None:
@@ -127,9 +142,55 @@ def _sentences(run: Run, events: Sequence[Event], now: datetime, children: Mappi
     if not state.open:
         last = f"; the last thing that happened was {_ago(events[-1].at, now)}" if events else ""
         yield f"Nothing that it asked for is open, so a worker has yet to go on with it{last}."
-    for op, one in sorted(state.open.items()):
-        yield from _waits(run, op, one, now, children)
-    yield f"Any worker that knows workflow {run.workflow!r} goes on with it."
+    for ops in _alike(state.open):
+        if len(ops) > _FEW:
+            yield _wait_for_many(run, [(op, state.open[op]) for op in ops], now, children)
+        else:
+            for op in ops:
+                yield from _waits(run, op, state.open[op], now, children)
+    if any(one.is_carried_out for one in state.open.values()):
+        who = f"any other that knows workflow {run.workflow!r}"
+        yield f"Should its worker be gone, {who} takes over, once the lease of that one has lapsed."
+    else:
+        yield f"Any worker that knows workflow {run.workflow!r} goes on with it."
+
+
+def _alike(found: Mapping[int, _Open]) -> list[list[int]]:
+    """Return the operations, those together that are waited for in the same way."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for op, one in sorted(found.items()):
+        many = isinstance(one.command, StartChild) or one.is_carried_out
+        groups.setdefault((type(one.command), one.command.name) if many else (op,), []).append(op)
+    return [*groups.values()]
+
+
+def _wait_for_many(run: Run, found: Sequence[tuple[int, _Open]], now: datetime, children: Mapping[str, Run]) -> str:
+    _, first = found[0]
+    since, name = _for(min(one.since for _, one in found), now), first.command.name
+    if isinstance(first.command, CallStep):
+        return f"{len(found)} calls of step {name!r} have not ended; the first began {since} ago."
+    doing: dict[str, list[str]] = {}
+    for op, one in found:
+        child = _child(run, op, one)
+        status = children[child].status.value if child in children else "not there yet"
+        doing.setdefault(status, []).append(child)
+    words = [
+        f"{len(ids)} {status}" + (f" ({', '.join(ids)})" if len(ids) <= _FEW else "") for status, ids in doing.items()
+    ]
+    return f"It has waited for {len(found)} children of workflow {name!r} for {since}: {', '.join(words)}."
+
+
+def _child(run: Run, op: int, one: _Open) -> str:
+    given = one.command.run_id if isinstance(one.command, StartChild) else ""
+    return one.goes_on or given or child_id(run.id, op)
+
+
+def since_failure(events: Sequence[Event]) -> str:
+    """Return the names of what was asked for after the failure that ended a run, to undo things or to clean up."""
+    end = events[-1] if events and isinstance(events[-1], RunFailed) else None
+    failed = [n for n, event in enumerate(events) if end and isinstance(event, Failed) and event.op == end.op]
+    later = [event.command.name for event in events[failed[-1] :] if isinstance(event, Requested)] if failed else []
+    return ", ".join(dict.fromkeys(later))
 
 
 def _waits(run: Run, op: int, one: _Open, now: datetime, children: Mapping[str, Run]) -> Iterator[str]:
@@ -140,10 +201,17 @@ def _waits(run: Run, op: int, one: _Open, now: datetime, children: Mapping[str, 
                 when = _when(one.due, now)
                 yield f"Step {name!r} (operation {op}) is tried again {when}: attempt {one.attempt}{wrong}."
             else:
-                away = ", as a job of its own, for any worker that serves its queue" if one.away else ""
                 since = _for(one.since, now)
-                yield f"Step {name!r} (operation {op}) has been under way for {since}: attempt {one.attempt}{away}."
-                if one.error is not None:
+                if one.away:
+                    yield (
+                        f"Step {name!r} (operation {op}) was handed out {since} ago, attempt {one.attempt}, as a job "
+                        f"of its own, to workers that serve {_queue(one.queue)}; it waits while there are none."
+                    )
+                else:
+                    yield f"Step {name!r} (operation {op}) began {since} ago, attempt {one.attempt}, and has not ended."
+                if one.lost:
+                    yield "The attempt before was lost with its worker."
+                elif one.error is not None:
                     yield f"The attempt before failed with {error_text(one.error)}."
         case StartTimer() as timer:
             wakes = _when(timer.fires_at(one.since), now)
@@ -154,12 +222,14 @@ def _waits(run: Run, op: int, one: _Open, now: datetime, children: Mapping[str, 
             what = "payloads" if many else "a payload"
             yield (
                 f"Hook {name!r} (operation {op}) has waited for {what} for {_for(one.since, now)}{until}; "
-                "whoever has its token wakes it by resume_hook()."
+                "whoever has its token wakes it, by `pyworkflow hooks resume` or resume_hook()."
             )
-        case StartChild(name=name, run_id=given, detached=False):
-            child = one.goes_on or given or child_id(run.id, op)
+        case StartChild(name=name, detached=False):
+            child = _child(run, op, one)
             known = children.get(child)
             doing = "not there yet" if known is None else known.status.value
+            if known is not None and known.status is Status.BLOCKED:
+                doing += f", and `pyworkflow runs explain {child}` says why"
             since = _for(one.since, now)
             which = f"its child {child} of workflow {name!r} (operation {op})"
             yield f"It has waited for {which} for {since}; that one is {doing}."
@@ -167,15 +237,19 @@ def _waits(run: Run, op: int, one: _Open, now: datetime, children: Mapping[str, 
             yield f"It starts a run of workflow {name!r} (operation {op})."
 
 
+def _queue(name: str) -> str:
+    return f"the queue {name!r}" if name else "the queue of runs"
+
+
 _ENDS = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinued, RunBlocked)
 
 
-def _end(run: Run, end: Event) -> Iterator[str]:
+def _end(run: Run, end: Event, names: Mapping[int, str]) -> Iterator[str]:
     match end:
         case RunCompleted(at=at):
             yield f"It completed at {at:%Y-%m-%d %H:%M:%S %Z}."
         case RunFailed(at=at, error=error, op=op):
-            of = "" if op is None else f", of operation {op}"
+            of = "" if op is None else f", from {names.get(op, '')!r} (operation {op})"
             yield f"It failed at {at:%Y-%m-%d %H:%M:%S %Z} with {error_text(error)}{of}."
             yield from _causes(error)
             yield f"`pyworkflow runs retry {run.id}` does once more what failed; what was completed stays completed."

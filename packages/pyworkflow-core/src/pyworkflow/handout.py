@@ -63,7 +63,8 @@ def hand_out(
             away.append(Job(execution.run_id, command.op, now, execution.workflow.name, queue, data))
     if not away:
         return decision
-    handed = HandedOut(now, tuple(job.op for job in away))
+    named = tuple(job.queue for job in away)
+    handed = HandedOut(now, tuple(job.op for job in away), named if any(named) else ())
     machine, running = execution.machine, execution.running
     machine.feed([handed])
     parked = not kept and len(running) == sum(gone.op in running for gone in decision.abandoned)

@@ -328,8 +328,13 @@ class Machine(Asking):
         inbox = pending.listener
         if not isinstance(inbox, Inbox):
             return
+        waiting = [posted for posted in self._posted if inbox.wants(posted)]
         if event.posted:
-            self._posted.remove(next(posted for posted in self._posted if inbox.wants(posted)))  # as `take_posted` said
+            self._posted.remove(waiting[0])  # it is this one, by `take_posted`
+        elif inbox.many:
+            for posted in waiting:  # they were posted before this one came
+                self._posted.remove(posted)
+                inbox.put(posted.value)
         if not inbox.many:
             self._pop(pending.op)
         self._boxes[pending.op] = inbox

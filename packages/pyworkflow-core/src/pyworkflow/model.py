@@ -258,10 +258,14 @@ class ChildContinued:
 
 @frozen
 class HandedOut:
-    """Other workers carry the steps *ops* out, under a job each, until they are answered."""
+    """Other workers carry the steps *ops* out, under a job each in one of *queues*, until they are answered.
+
+    Without *queues*, in that of runs.
+    """
 
     at: datetime
     ops: tuple[int, ...]
+    queues: tuple[str, ...] = ()
 
 
 @frozen

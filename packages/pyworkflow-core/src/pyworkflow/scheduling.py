@@ -230,7 +230,7 @@ async def look(runtime: StoredRuntime, name: str) -> tuple[State, Status]:
     """
     run = await _newest(runtime, name)
     _, events = await runtime.history(run.id)
-    return _state(events), run.status
+    return state_of(events), run.status
 
 
 async def _newest(runtime: StoredRuntime, name: str) -> Run:
@@ -243,7 +243,8 @@ async def _newest(runtime: StoredRuntime, name: str) -> Run:
         return page.runs[0]
 
 
-def _state(events: Sequence[Event]) -> State:
+def state_of(events: Sequence[Event]) -> State:
+    """Return what a schedule knows, of the history of its run."""
     codec = default_registry.codec
     started, *rest = events
     assert isinstance(started, RunStarted)  # noqa: S101 -- every history begins so

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any, cast
 
 from pyworkflow.definitions import Workflow
@@ -34,14 +35,14 @@ def read_call(
     words = [*texts, *(item.partition("=")[2] for item in named)]
     values = [value_of(word) for word in words]
     complaint = _complaint(workflow, values, names)
-    for at, word in enumerate(words):
+    for at, (word, name) in enumerate(zip(words, _parameters(workflow, len(texts), names), strict=True)):
         if complaint is None:
             break
-        if isinstance(values[at], str):
+        if isinstance(values[at], str) or not _is_about(complaint, name):
             continue
         as_text = [*values[:at], word, *values[at + 1 :]]
         other = _complaint(workflow, as_text, names)
-        if other != complaint:  # this one fits as text, and what else is wrong comes after it
+        if other is None or not _is_about(other, name):  # this one fits as text, and something else is wrong
             values, complaint = as_text, other
     if complaint is not None:
         raise ConfigError(complaint)
@@ -67,6 +68,18 @@ def _name(item: str) -> str:
         msg = f"{item!r} is not a keyword argument; write -k name=value"
         raise ConfigError(msg)
     return name
+
+
+def _parameters(workflow: Workflow[..., Any], count: int, names: list[str]) -> list[str]:
+    """Return the parameter of each of *count* positional arguments, and then *names*."""
+    positional = [
+        one.name for one in signature(workflow.function).parameters.values() if one.kind <= one.VAR_POSITIONAL
+    ]
+    return [positional[min(at, len(positional) - 1)] if positional else "" for at in range(count)] + names
+
+
+def _is_about(complaint: str, name: str) -> bool:
+    return complaint.startswith(f"argument {name!r} ")
 
 
 def _split(values: list[Any], names: list[str]) -> tuple[list[Any], dict[str, Any]]:

@@ -11,6 +11,7 @@ from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.load import load_module
 from pyworkflow.cli.output import print_json, print_table, say
 from pyworkflow.cli.session import Session
+from pyworkflow.errors import ConfigError
 
 
 @click.group(cls=Commands)
@@ -63,5 +64,11 @@ def resume(session: Session, token: str, payload: str, modules: tuple[str, ...])
         load_module(module)
     secret = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105 -- says where it is
     app = session.app()
-    run_id = session.ask(lambda _: app.resume_hook(secret, value_of(payload)))
+    try:
+        run_id = session.ask(lambda _: app.resume_hook(secret, value_of(payload)))
+    except ConfigError as error:
+        if modules:
+            raise
+        msg = f"{error}: say -m MODULE"
+        raise ConfigError(msg) from error
     say(f"run {run_id} has its payload; a worker that has it, or the next one, goes on with it")

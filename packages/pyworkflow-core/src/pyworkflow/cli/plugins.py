@@ -12,6 +12,14 @@ from pyworkflow.cli.output import Exit, print_json, print_table, say
 from pyworkflow.installed import conflicts
 from pyworkflow.kinds import PluginReport
 
+_HOOKS = {
+    "pyworkflow_converter": "a converter",
+    "pyworkflow_event": "an observer of events",
+    "pyworkflow_ended": "an observer of runs that end",
+    "pyworkflow_commands": "commands",
+}
+"""What a plugin offers that has no names of its own."""
+
 
 @click.group(cls=Commands, invoke_without_command=True, short_help="List the plugins and what each offers.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -50,4 +58,6 @@ def _offers(report: PluginReport) -> str:
         return f"broken: {report.error}"
     if report.needs is not None:
         return f"not usable: {report.needs}"
-    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in report.offers.items() if names) or "nothing"
+    offers = [f"{kind}: {', '.join(names)}" for kind, names in report.offers.items() if names]
+    words = [word for hook, word in _HOOKS.items() if hook in report.hooks]
+    return "; ".join([*offers, *words]) or "nothing"

@@ -157,9 +157,10 @@ async def _attach(
                 "give those or none to go on with it, or another --run-id to start a new one"
             )
             raise RunExists(msg)
-    if run.status is Status.RUNNING:
+    handle = RunHandle(run_id, runtime, workflow)
+    if (await handle.newest()).status is Status.RUNNING:
         await runtime.work()
-    return RunHandle(run_id, runtime, workflow)
+    return handle
 
 
 async def _finish(app: App, handle: RunHandle[Any], mode: Mode, call: _Call) -> int:
@@ -189,24 +190,25 @@ def _json_of(value: Any, app: App, handle: RunHandle[Any]) -> Any:
 
 async def _told(app: App, handle: RunHandle[Any], mode: Mode, error: Exception, call: _Call) -> int:
     """Say how a run ended without a result; return the exit code."""
-    status = Status.FAILED
+    run_id, status = handle.id, Status.FAILED
     if mode is Mode.DURABLE:
         try:
-            status = (await handle.run()).status
+            newest = await handle.newest()
+            run_id, status = newest.id, newest.status
         except Unsupported:  # a runtime that keeps its records elsewhere; then the error is the workflow's
             status = Status.FAILED
         if status not in EXIT_OF or status is Status.COMPLETED:
             raise error  # the run is well: it is the result that could not be had
     if status is Status.FAILED:
-        say(f"run {handle.id} failed: {type(error).__qualname__}: {flat(error)}")
+        say(f"run {run_id} failed: {type(error).__qualname__}: {flat(error)}")
     else:
         say(flat(error))
     if call.session.verbosity:
         traceback.print_exception(error)
     if mode is Mode.DURABLE:
-        say(f"see: {call.session.command(app, f'runs show {handle.id}')}")
+        say(f"see: {call.session.command(app, f'runs show {run_id}')}")
         if status is Status.BLOCKED:
-            say(f"then: {call.session.command(app, f'runs retry {handle.id}')}")
+            say(f"then: {call.session.command(app, f'runs retry {run_id}')}")
     return EXIT_OF[status]
 
 
@@ -226,7 +228,7 @@ def _quiet_about(run_id: str, session: Session) -> Iterator[None]:
     def keep(record: logging.LogRecord) -> bool:
         return bool(session.verbosity) or getattr(record, "run_id", None) != run_id
 
-    logger = logging.getLogger("pyworkflow._worker")
+    logger = logging.getLogger("pyworkflow.advancing")
     logger.addFilter(keep)
     try:
         yield

@@ -17,15 +17,17 @@ from pyworkflow.cli.finding import find_history, tell
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
 from pyworkflow.cli.portable import export, import_
+from pyworkflow.cli.schedules import sentence
 from pyworkflow.cli.session import Session, described, place_of
 from pyworkflow.cli.timeline import timeline
 from pyworkflow.cli.wording import one_line
 from pyworkflow.durations import delta
 from pyworkflow.errors import ConfigError, RunNotFound
 from pyworkflow.explaining import explain as explain_run
-from pyworkflow.explaining import open_children_of
+from pyworkflow.explaining import open_children_of, since_failure
 from pyworkflow.model import FINAL, Event, Run, RunQuery, Status
 from pyworkflow.ports import DurableRuntime
+from pyworkflow.scheduling import SUFFIX, state_of
 
 _LOOKS = 0.25
 """Seconds between two looks at a run that is followed."""
@@ -176,6 +178,8 @@ def explain(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT0
 
 async def _explained(runtime: DurableRuntime, text: str) -> tuple[Run, list[str]]:
     run, events = await find_history(runtime, text)
+    if run.workflow.endswith(SUFFIX) and run.status is Status.RUNNING:
+        return run, [sentence(run.workflow.removesuffix(SUFFIX), state_of(events))]
     children = {}
     for child in open_children_of(run, events).values():
         with suppress(RunNotFound):  # it is about to be created
@@ -212,7 +216,16 @@ def terminate(session: Session, run_id: str, reason: str) -> None:
 @pass_session
 def retry(session: Session, run_id: str) -> None:
     """Let a blocked run go on, or a failed one do once more what failed."""
-    say(f"run {session.ask(lambda runtime: tell(runtime, run_id, 'retry'))} goes on as soon as a worker takes it")
+
+    async def asked(runtime: DurableRuntime) -> tuple[str, str]:
+        run, events = await find_history(runtime, run_id)
+        await runtime.retry(run.id)
+        return run.id, since_failure(events)
+
+    found, later = session.ask(asked)
+    say(f"run {found} goes on as soon as a worker takes it")
+    if later:
+        say(f"what it carried out after it had failed is not taken back by that: {later}")
 
 
 @runs.command()
@@ -235,15 +248,18 @@ def purge(session: Session, before: str, statuses: tuple[str, ...], yes: bool) -
             msg = f"to {question}, say --yes"
             raise ConfigError(msg)
         click.confirm(question[0].upper() + question[1:] + "?", abort=True)
-    say(f"{session.ask(lambda runtime: runtime.purge(when, wanted))} runs deleted")
+    deleted = session.ask(lambda runtime: runtime.purge(when, wanted))
+    say(f"{deleted} {'run' if deleted == 1 else 'runs'} deleted")
 
 
 def _time(text: str) -> datetime:
+    with suppress(ValueError):
+        return datetime.fromisoformat(text).astimezone(UTC)
     try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
         return datetime.now(UTC) - max(timedelta(0), delta(text, name="--before"))
-    return when.astimezone(UTC)
+    except ConfigError:
+        msg = f"--before {text}: give an age such as 30d or 12h, or a date such as 2026-01-31"
+        raise ConfigError(msg) from None
 
 
 runs.add_command(export)

@@ -11,7 +11,7 @@ from pyworkflow.cli.finding import stored
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.output import print_json, print_table, say
 from pyworkflow.cli.session import Session
-from pyworkflow.cli.wording import moment
+from pyworkflow.cli.wording import between, moment
 from pyworkflow.errors import ConfigError, RunNotFound
 from pyworkflow.model import RunQuery, Status
 from pyworkflow.ports import DurableRuntime
@@ -115,6 +115,17 @@ async def _all(runtime: DurableRuntime) -> list[tuple[str, State]]:
         cursor = page.cursor
         if cursor is None:
             return found
+
+
+def sentence(name: str, state: State) -> str:
+    """Return what the run of a schedule waits for."""
+    now = datetime.now(UTC)
+    due = state.schedule.next_after(max(state.last, now))
+    when = f"{state.schedule.cron!r} in {state.schedule.timezone}"
+    if state.paused:
+        return f"It is the schedule of workflow {name!r}, {when}, and paused: see `pyworkflow schedules resume {name}`."
+    next_ = "never again" if due is None else f"next at {moment(due)}, in {between(now, due)}"
+    return f"It starts workflow {name!r} when {when} says, {next_}, by whatever worker there is."
 
 
 def _report(name: str, state: State) -> dict[str, Any]:
