@@ -120,7 +120,7 @@ def test_it_goes_on_a_lambda_of_ones_own_machine_as_told(tmp_path):
         finally:
             lambdas.send_signal(signal.SIGTERM)
     assert done.stdout == "receipt for the payment for o-3\n", done.stderr
-    assert re.fullmatch(r"run [0-9a-f-]{36} in durable-lambda\n", done.stderr)
+    assert re.fullmatch(r"run [0-9a-f-]{36} in AWS's history of function 'shop'\n", done.stderr)
 
 
 @pytest.mark.parametrize("command", DEPLOYING)
