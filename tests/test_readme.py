@@ -159,3 +159,10 @@ def test_the_demonstration_keeps_its_word(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kill -9" in done.stdout
     assert re.search(r"Calls over both processes: reserve_stock x 1, charge_card x 2, pack x [1-4], ", done.stdout)
+
+
+def test_the_goals_are_shown_as_they_were_measured():
+    measured = (ROOT / "benchmarks" / "results" / "latest.md").read_text()
+    table = measured.partition("## Goals\n\n")[2].partition("\n\n")[0]
+    assert table.count("\n") > 20
+    assert table in README

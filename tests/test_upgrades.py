@@ -92,7 +92,7 @@ _NUMBERS = itertools.count(1)
 
 def fill(name: str, data: dict[str, Any]) -> None:
     """Make a table as that version did, with the items that it wrote."""
-    client = boto3.client("dynamodb")
+    client = boto3.Session().client("dynamodb")  # the default session keeps the credentials that it saw first
     client.create_table(TableName=name, BillingMode="PAY_PER_REQUEST", **data["table"])
     client.get_waiter("table_exists").wait(TableName=name)
     for at in range(0, len(data["items"]), 25):

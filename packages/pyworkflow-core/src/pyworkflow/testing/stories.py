@@ -307,10 +307,10 @@ async def out_of_time(log: str) -> None:
         await write(log, "out of time")
 
 
-@step(name="kit.hangs", heartbeat="100ms", retries=0)
+@step(name="kit.hangs", heartbeat="300ms", retries=0)
 async def hangs(beats: int) -> str:
     for _ in range(beats):
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(0.1)
         current_step().heartbeat()
     if beats < 4:
         await asyncio.sleep(3600)
