@@ -72,7 +72,7 @@ def tests(session: nox.Session, suite: str) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Run 500 random programs on durable Lambda, interrupted, changed and told things (about four minutes)."""
+    """Run 500 random programs on durable Lambda, interrupted, changed, told things, cancelled (about four minutes)."""
     install(session, ["test"], EVERYTHING)
     tests = "packages/pyworkflow-aws/tests/runtime/test_fuzz.py"
     session.run("pytest", tests, *session.posargs, env={"PYWORKFLOW_FUZZ": "500"})

@@ -16,7 +16,7 @@ from attrs import frozen
 
 import pyworkflow
 from pyworkflow import FatalError, RetryableError, current_step, hook, now, sleep, step, workflow
-from pyworkflow.errors import HookExpired
+from pyworkflow.errors import HookExpired, HookTaken
 from pyworkflow.testing.workflows import note
 
 # -- an order: the README's, and a realistic one --------------------------------------------------------------
@@ -434,6 +434,26 @@ async def subscription(log: str, months: int) -> str:
     if months:
         await pyworkflow.continue_as_new(log, months - 1)
     return "ended"
+
+
+@workflow(name="m.subscribers")
+async def subscribers(log: str, months: int) -> list[str]:
+    return [await subscription(log, months), await subscription(log, 0)]
+
+
+@workflow(name="m.token_twice")
+async def token_twice(log: str, token: str) -> str:
+    first = hook("first", str, token=token)
+    await mail(log, "boss", "opened")
+    try:
+        return await hook("second", str, token=token)
+    except HookTaken:
+        first.close()
+    await mail(log, "boss", "closed")
+    try:
+        return await hook("third", str, token=token, timeout="30ms")
+    except HookExpired:
+        return "taken, then free"
 
 
 @workflow(name="m.chance")

@@ -178,6 +178,13 @@ STORIES = [
         "ended",
         ["mail customer: 0 months left", "mail customer: 1 months left", "mail customer: 2 months left"],
     ),
+    Story(
+        m.subscribers,
+        (LOG, 2),
+        ["ended", "ended"],
+        [*["mail customer: 0 months left"] * 2, "mail customer: 1 months left", "mail customer: 2 months left"],
+    ),
+    Story(m.token_twice, (LOG, TOKEN), "taken, then free", ["mail boss: closed", "mail boss: opened"]),
     Story(m.chance, result=[True] * 4, effects=["mail us: later"]),
     Story(m.patched, result="done", effects=["mail us: patched"]),
     Story(m.values, (VALUES,), VALUES),

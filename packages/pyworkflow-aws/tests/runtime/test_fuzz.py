@@ -1,4 +1,4 @@
-"""Random programs that are interrupted, changed, and told things, at random moments."""
+"""Random programs that are interrupted, changed, told things, and now and then cancelled, at random moments."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from aws_durable_execution_sdk_python_testing.executor import Executor
 
 from pyworkflow import App
-from pyworkflow.errors import HookClosed
+from pyworkflow.errors import HookClosed, RunCancelled, RunEnded
 from pyworkflow.memory import MemoryStorage
 from pyworkflow.replaying import replay_history
 from pyworkflow_aws.durable import client
@@ -23,6 +24,11 @@ from pyworkflow_aws.testing import Endpoint, InProcess
 
 PROGRAMS = int(os.environ.get("PYWORKFLOW_FUZZ", "25"))
 FIRST = int(os.environ.get("PYWORKFLOW_FUZZ_SEED", "1"))
+
+CANCELS = 1 / 6
+"""Which part of the programs is cancelled."""
+
+CANCELLED = "cancelled"
 
 AT_ONCE = 4
 """How many programs are under way at a time."""
@@ -61,7 +67,10 @@ async def failing(endpoint: Endpoint, programs: Any, seeds: range) -> list[str]:
 
 
 async def interrupted(endpoint: Endpoint, programs: Any, seed: int) -> None:
-    """Carry out the program of a seed: its sandbox is lost once, its code changes, and payloads come at any time."""
+    """Carry out the program of a seed.
+
+    Its sandbox is lost once, its code changes, payloads come at any time, and one in six is cancelled.
+    """
     rng = random.Random(seed)
     todo = ["seq", [programs.program(rng, 3, names, told=True) for names in [[0]] for _ in range(2)]]
     name, changes_at = f"fuzz-{seed}", rng.choice([1, 1, 2, 3, 4])
@@ -78,23 +87,27 @@ async def interrupted(endpoint: Endpoint, programs: Any, seed: int) -> None:
             return handler(event, context)
 
         function = endpoint.functions[name] = InProcess(invoked)
-        there = await told(app, programs, (todo, 1.0, name), rng)
+        there = await told(app, programs, (todo, 1.0, name), rng, cancels=rng.random() < CANCELS)
         _, events = await runtime.history(name)
         steps = await asyncio.to_thread(recorded, runtime.clients.functions(), (await runtime._execution(name)).arn)
     programs.crash[name] = 0
     programs.old.discard(name)
     async with App(storage=MemoryStorage(), **HERE) as app:
         here = await told(app, programs, (todo, 1e-7, name), rng)
-    assert there == here == programs.expected(todo)
+    assert here == programs.expected(todo)
+    assert there in (here, CANCELLED)
     assert set(steps.values()) <= {1}
     replay_history(programs.run, events)
 
 
-async def told(app: App, programs: Any, args: tuple[Any, float, str], rng: random.Random) -> Any:
-    """Return the result of a program that is sent what its hooks wait for."""
+async def told(
+    app: App, programs: Any, args: tuple[Any, float, str], rng: random.Random, *, cancels: bool = False
+) -> Any:
+    """Return the result of a program that is sent what its hooks wait for; `CANCELLED` if it *cancels* it in time."""
     run_id = args[-1]
     handle = await app.start(programs.run, args, run_id=run_id)
     sending = asyncio.create_task(send(app, programs, run_id, rng))
+    cancelling = asyncio.create_task(cancel(handle, rng.uniform(0, 0.5))) if cancels else None
     result = asyncio.create_task(handle.result(timeout=60))
     await asyncio.wait([sending, result], return_when=asyncio.FIRST_COMPLETED)
     sending.cancel()
@@ -102,7 +115,21 @@ async def told(app: App, programs: Any, args: tuple[Any, float, str], rng: rando
     if not sending.cancelled():
         result.cancel()
         sending.result()
-    return await result
+    if cancelling is not None:
+        await cancelling
+    try:
+        return await result
+    except RunCancelled:
+        if cancels:
+            return CANCELLED
+        raise
+
+
+async def cancel(handle: Any, after: float) -> None:
+    """Cancel a run after that many seconds, unless it has ended."""
+    await asyncio.sleep(after)
+    with suppress(RunEnded):
+        await handle.cancel("enough")
 
 
 async def send(app: App, programs: Any, run_id: str, rng: random.Random) -> None:

@@ -68,6 +68,21 @@ async def careless(token: str) -> str:
     return "nobody waits"
 
 
+@workflow(name="tokens.careful")
+async def careful(token: str) -> str:
+    outer = hook("outer", str, token=token)
+    said = [await careless(token), await careless(token)]
+    outer.close()
+    return " and ".join(said)
+
+
+@workflow(name="tokens.several")
+async def several(token: str) -> str:
+    hooks = [hook(f"hook {n}", str, token=token) for n in range(4)]
+    told = await asyncio.gather(*(opened.take() for opened in hooks[1:]), return_exceptions=True)
+    return ", ".join(type(error).__name__ for error in told)
+
+
 @workflow(name="tokens.continues")
 async def continues(token: str, times: int) -> str:
     if times:
@@ -116,6 +131,8 @@ async def test_a_workflow_that_ends_with_a_refused_hook_ends_once(make_app):
     async with make_app() as app:
         handle = await app.start(careless, ("both",))
         assert await handle.result(timeout=20) == "nobody waits"
+        assert await app.call(careful, ("outer",)) == "nobody waits and nobody waits"
+        assert await app.call(several, ("several",)) == "HookTaken, HookTaken, HookTaken"
 
 
 async def test_of_two_runs_with_one_token_the_older_one_gets_the_first_payload(make_app):

@@ -203,7 +203,7 @@ class Tree:
         node.log += [Abandoned(now, gone.op) for gone in abandoned if isinstance(gone.command, StartChild | OpenHook)]
         for gone in abandoned:
             self._abandon(node, gone)
-        refused: list[Event] = []
+        refused: list[Failed] = []
         for command in commands:
             pending = machine.pending.get(command.op)
             if pending is None:
@@ -216,10 +216,11 @@ class Tree:
                 opened = Open(node, pending, (*node.path, command.op), now)
                 self.open[opened.path] = opened
                 self.keys.append(opened.key)
-        if machine.outcome(now) is not None or not refused:
+        if not refused or machine.outcome(now) is not None:
             self._end(node)
+            return
         for failed in refused:
-            if machine.outcome(now) is None:
+            if failed.op in machine.pending and machine.outcome(now) is None:
                 self._feed(node, failed)
 
     def _taken(self, asked: OpenHook) -> HookTaken | None:
