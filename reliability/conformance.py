@@ -53,9 +53,8 @@ def main() -> int:
     for name, cases in count.cases.items():
         print(f"| `{name}` | `{count.kits[name]}` | {cases} |")
     # Those of RuntimeConformance are in DurableConformance too.
-    storage, runtime, policy = map(
-        count.of_each, ["StorageConformance", "DurableConformance", "RetryPolicyConformance"]
-    )
+    kits = ["StorageConformance", "DurableConformance", "RetryPolicyConformance"]
+    storage, runtime, policy = map(count.of_each, kits)
     summary = (
         f"{storage + runtime + policy} ({storage} of storages, {runtime} of runtimes, {policy} of retry policies), "
         f"{count.cases.total():,} on {len(count.cases)} backends"

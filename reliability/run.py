@@ -103,6 +103,13 @@ PARTS = [
         {"RELIABILITY_SECONDS": "60"},
     ),
     Part("hostile values, events, exports, names", f"{CORE}/test_hostile.py", (10_000, 100_000), "PYWORKFLOW_HOSTILE"),
+    Part(
+        "hostile names on DynamoDB",
+        "packages/pyworkflow-aws/tests/dynamodb/test_hostile.py",
+        (200, 1_000),
+        "PYWORKFLOW_HOSTILE_NAMES",
+    ),
+    Part("hostile names on SQLite, 200 of them", f"{SQLITE}/test_hostile_rows.py -k names"),
     Part("inputs of six kinds by hypothesis, each", f"{CORE}/test_fuzz.py", (2_000, 100_000), "PYWORKFLOW_FUZZ"),
     Part("cases of the conformance kit", "reliability/conformance.py", plain=True),
     Part("kinds of payload at six places", f"{CORE}/test_payloads.py"),
