@@ -162,6 +162,21 @@ def reliability(session: nox.Session) -> None:
     session.run("python", "reliability/run.py", *session.posargs)
 
 
+@nox.session(name="fuzz-bytes")
+def fuzz_bytes(session: nox.Session) -> None:
+    """Feed bytes to what reads bytes: ``-- --runs 2000`` is quick, and 100,000 of each is what it does else."""
+    install(session, ["fuzz"], [CORE])
+    session.run("python", "reliability/fuzz_bytes.py", *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Look for known weaknesses of what is pinned, and for unsafe code by the rules of bandit."""
+    install(session, ["audit", "lint"])
+    session.run("ruff", "check", "--select", "S", ".")
+    session.run("pip-audit", "--requirement", "constraints.txt", "--no-deps", "--disable-pip")
+
+
 @nox.session
 def simulate(session: nox.Session) -> None:
     """Run the simulation at length: ``nox -s simulate -- --seeds 100000``."""

@@ -33,7 +33,7 @@ class Part:
 
     Attributes:
         what: What it shows, as the table says it.
-        command: Arguments of pytest, or of Python if they begin with ``-m``.
+        command: Arguments of pytest; of Python, if *plain*.
         sizes: How much, as usual and at length; ``{n}`` stands for it.
         variable: The environment variable by which the tests are told.
         at_length: What else the tests are told then.
@@ -46,6 +46,7 @@ class Part:
     variable: str = ""
     at_length: Mapping[str, str] = Factory(dict)
     alone: bool = False
+    plain: bool = False
 
 
 @frozen
@@ -72,8 +73,8 @@ def crashes(place: str) -> Part:
 
 
 PARTS = [
-    Part("seeds of the simulation", f"{HALVES} 0", (10_000, 500_000)),
-    Part("more seeds of the simulation", f"{HALVES} 1000000", (10_000, 500_000)),
+    Part("seeds of the simulation", f"{HALVES} 0", (10_000, 500_000), plain=True),
+    Part("more seeds of the simulation", f"{HALVES} 1000000", (10_000, 500_000), plain=True),
     crashes("Local on DynamoDB"),
     crashes("durable Lambda"),
     Part(
@@ -102,7 +103,15 @@ PARTS = [
         {"RELIABILITY_SECONDS": "60"},
     ),
     Part("hostile values, events, exports, names", f"{CORE}/test_hostile.py", (10_000, 100_000), "PYWORKFLOW_HOSTILE"),
+    Part(
+        "hostile names on DynamoDB",
+        "packages/pyworkflow-aws/tests/dynamodb/test_hostile.py",
+        (200, 1_000),
+        "PYWORKFLOW_HOSTILE_NAMES",
+    ),
+    Part("hostile names on SQLite, 200 of them", f"{SQLITE}/test_hostile_rows.py -k names"),
     Part("inputs of six kinds by hypothesis, each", f"{CORE}/test_fuzz.py", (2_000, 100_000), "PYWORKFLOW_FUZZ"),
+    Part("cases of the conformance kit", "reliability/conformance.py", plain=True),
     Part("kinds of payload at six places", f"{CORE}/test_payloads.py"),
     Part("kinds of damaged rows", f"{SQLITE}/test_hostile_rows.py -k damaged_run"),
     Part("canaries in secrets", f"{CORE}/test_secrets.py"),
@@ -117,7 +126,7 @@ def run(part: Part, *, long: bool) -> Outcome:
     """Run a part to its end."""
     size = part.sizes[long]
     words = shlex.split(part.command.format(n=size))
-    python = [] if words[0] == "-m" else ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    python = [] if part.plain else ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     sizes = {part.variable: str(size)} if part.variable else {}
     sizes |= part.at_length if long else {}
     with tempfile.TemporaryDirectory() as folder:

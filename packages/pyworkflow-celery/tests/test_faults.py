@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import random
 import signal
@@ -208,6 +210,20 @@ async def test_messages_may_come_twice_and_in_any_order(app: App, workers: Worke
             client.delete(QUEUE)
             client.rpush(QUEUE, *messages)
         await each_once(handles, log)
+
+
+async def test_a_message_of_a_durable_run_says_nothing_but_which_run(
+    app: App, workers: Workers, redis: Redis, log: str
+) -> None:
+    canary = f"{log}-c4n4ry"
+    async with app:
+        with workers.pause(), redis.client() as client:
+            handles = await start_some(app, canary, 10)
+            messages = client.lrange(QUEUE, 0, -1)
+        await each_once(handles, canary)
+    said = [base64.b64decode(json.loads(message)["body"]).decode() + message.decode() for message in messages]
+    assert any(handle.id in text for handle in handles for text in said), "the paused workers took some of them"
+    assert not any("c4n4ry" in text for text in said)
 
 
 async def test_messages_may_come_when_all_is_done(app: App, workers: Workers, redis: Redis, log: str) -> None:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -24,6 +25,8 @@ from attrs import frozen
 
 import pyworkflow
 from pyworkflow import App, wire, workflow
+from pyworkflow.cli import main
+from pyworkflow.cli.output import Exit
 from pyworkflow.codec import Codec
 from pyworkflow.errors import ConfigError, RunNotFound, StorageError, Unstorable
 from pyworkflow.failures import rebuild
@@ -312,3 +315,17 @@ async def test_hostile_run_ids_and_keys_are_refused_at_the_door_or_are_plain_ids
             with pytest.raises((RunNotFound, ConfigError)):
                 await app.recorded().run(f"{name}/nobody")
     assert refused > 200
+
+
+@pytest.mark.parametrize("command", ["show", "history", "cancel", "export"])
+def test_a_hostile_name_on_the_command_line_is_a_run_that_is_not_there(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in hostile_names():
+        out = io.StringIO()
+        with redirect_stdout(out), redirect_stderr(out):
+            code = main(["--storage", "memory://", "runs", command, "--", name])
+        assert code not in {0, Exit.INTERNAL}, (name, out.getvalue())
+        assert not {"\x1b", "\0", "\u202e"}.intersection(out.getvalue()), name
+    assert not list(tmp_path.iterdir())

@@ -62,11 +62,11 @@ def test_of_its_own():
 CASES = "retried_at_the_step or gather or none_or_not_negative or plain_method or of_its_own"
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
+@pytest.fixture(scope="module", params=[(), ("-n", "2")], ids=["in one process", "with pytest-xdist"])
+def report(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("report")
     (folder / "test_backend.py").write_text(BACKEND)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CASES]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CASES, *request.param]
     command += ["--pyworkflow-report", "out.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert "1 failed" in done.stdout, done.stdout + done.stderr

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -158,15 +159,24 @@ NAMES = [
 ]  # fmt: skip
 
 
+def names(count: int = 200) -> list[str]:
+    """The names, and more that are put together from them."""
+    chance, made = Random(1), list(NAMES)
+    while len(made) < count:
+        name = "".join(chance.sample(NAMES, 2))
+        made += [name] if name not in made else []
+    return made
+
+
 @pytest.mark.asyncio
 async def test_hostile_names_are_values_and_nothing_else(tmp_path: Path) -> None:
     storage = SQLiteStorage(tmp_path / "runs.db")
     await storage.open()
-    for n, name in enumerate(NAMES):
+    for n, name in enumerate(names()):
         run = Run(f"run-{n}", name, NOW + timedelta(seconds=n), length=1, idempotency_key=name, parent=name)
         job = Job(run.id, due=NOW, workflow=name, queue=name, data=[name])
         assert await storage.create(run, [RunStarted(NOW, name, [name], {name: name}, name)], [job]) is None
-    for n, name in enumerate(NAMES):
+    for n, name in enumerate(names()):
         page = await storage.runs(RunQuery(workflow=name))
         assert [run.id for run in page.runs] == [f"run-{n}"]
         (claimed,) = await storage.claim(name, NOW, timedelta(9), 9, workflows=[name], queues=[name])
@@ -176,8 +186,25 @@ async def test_hostile_names_are_values_and_nothing_else(tmp_path: Path) -> None
         with pytest.raises(RunNotFound):
             await storage.load(name)
         assert await storage.find_hook(name) is None
-    assert len((await storage.runs(RunQuery(limit=1000))).runs) == len(NAMES)
+    assert len((await storage.runs(RunQuery(limit=1000))).runs) == len(names())
     await storage.close()
+
+
+@pytest.mark.asyncio
+async def test_tokens_and_passwords_are_in_no_row(tmp_path: Path) -> None:
+    path, canary = tmp_path / "runs.db", "c4n4ry"
+    async with App(storage=SQLiteStorage(path), celery_broker=f"redis://me:{canary}@127.0.0.1:1/0") as app:
+        handle = await app.start(waits, (f"token-{canary}",))
+        while not await app.recorded().hooks():
+            await asyncio.sleep(0)
+        db = sqlite3.connect(path)
+        rows = [row for table in ("runs", "events", "jobs", "hooks") for row in db.execute(f"select * from {table}")]  # noqa: S608 -- constants
+        db.close()
+        await app.resume_hook(f"token-{canary}", "fine")
+        await handle.result("20s")
+    assert rows
+    # The token was an argument too, and those are stored as they are: that one place, and no other.
+    assert repr(rows).count(canary) == 1
 
 
 @pytest.mark.asyncio

@@ -47,11 +47,15 @@ class Tested:
 
 @define(eq=False)
 class Report:
-    """A plugin of pytest that writes the report in the end."""
+    """A plugin of pytest that writes the report in the end.
+
+    With pytest-xdist the tests are run, and so looked at, by worker processes; the one that started them writes.
+    """
 
     file: Path
     _tested: dict[str, Tested] = field(factory=dict, init=False)
     _asks: dict[str, bool] = field(factory=dict, init=False)  # cases by node id: for something that is absent?
+    _outcomes: dict[str, str] = field(factory=dict, init=False)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the cases of the kit."""
@@ -67,15 +71,27 @@ class Report:
             self._asks[item.nodeid] = any(name in asked and not has for name, has in capabilities.items())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note how a case went."""
-        if report.nodeid not in self._asks:
-            return
-        outcome = "refused" if report.outcome == "passed" and self._asks[report.nodeid] else report.outcome
-        cases, case = self._tested[_class_of(report.nodeid)].cases, report.nodeid.split("::", 2)[2]
-        cases[case] = max(cases.get(case, "passed"), outcome, key=_RANK.__getitem__)
+        """Note how a test went."""
+        before = self._outcomes.get(report.nodeid, "passed")
+        self._outcomes[report.nodeid] = max(before, report.outcome, key=_RANK.__getitem__)
 
-    def pytest_sessionfinish(self) -> None:
-        """Write the report."""
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take in what a worker process knows of the cases; each knows all of them."""
+        tested, self._asks = getattr(node, "workeroutput", {}).get(_KIT, ({}, self._asks))
+        self._tested |= {name: Tested(*about) for name, about in tested.items()}
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the report, or tell the process that does."""
+        if hasattr(session.config, "workeroutput"):
+            tested = {name: (one.kit, one.capabilities) for name, one in self._tested.items()}
+            session.config.workeroutput[_KIT] = (tested, self._asks)
+            return
+        for nodeid, asks in self._asks.items():
+            outcome = self._outcomes.get(nodeid)
+            if outcome is not None:
+                told = "refused" if outcome == "passed" and asks else outcome
+                self._tested[_class_of(nodeid)].cases[nodeid.split("::", 2)[2]] = told
         about = {"pyworkflow": pyworkflow.__version__, "python": platform.python_version()}
         classes = [tested.as_json(name) for name, tested in self._tested.items()]
         self.file.write_text(json.dumps({**about, "classes": classes}, indent=1) + "\n")
