@@ -125,7 +125,7 @@ async def test_a_hook_expires_on_the_clock(workflow_env: WorkflowEnvironment) ->
 
 async def test_waiting_for_what_no_time_brings_is_an_error_and_not_a_hang(workflow_env: WorkflowEnvironment) -> None:
     async with workflow_env as env:
-        with pytest.raises(WorkflowError, match="the hooks never"):
+        with pytest.raises(WorkflowError, match="a payload for hook 'never'"):
             await env.run(for_ever)
 
 
