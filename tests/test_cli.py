@@ -219,6 +219,13 @@ def test_ended_runs_are_purged_and_open_ones_are_kept(shop, typed):
     assert [row.split()[0] for row in typed("runs", "list").stdout.splitlines()[1:]] == ["w"]
 
 
+def test_cancelling_a_blocked_run_says_how_it_can_end(shop, typed):
+    (shop / "shop.py").write_text("import asyncio\n" + SHOP.replace('sleep("1h")', "asyncio.Event().wait()"))
+    assert typed("run", "shop:waits", "o-1", "--run-id", "b").returncode == 3
+    assert "`pyworkflow runs terminate b` ends it now" in typed("runs", "cancel", "b").stderr
+    assert typed("runs", "terminate", "b").returncode == 0
+
+
 def test_the_argument_that_does_not_fit_is_named_and_not_another_one(shop, typed):
     lines = "\n\n@workflow\nasync def listed(items: list[dict[str, int]], amount: int = 1) -> int:\n    return amount\n"
     (shop / "shop.py").write_text(SHOP + lines)
@@ -250,6 +257,7 @@ async def chained(n: int) -> str:
         assert told.returncode == 1
         assert "run c~2 failed: ValueError: no money" in told.stderr
         assert "runs show c~2" in told.stderr
+    assert "goes on as  c~2" in typed("runs", "show", "c").stdout
 
 
 def test_a_chain_that_was_left_goes_on_by_the_id_it_began_with(shop, typed):

@@ -125,7 +125,7 @@ async def test_a_hook_expires_on_the_clock(workflow_env: WorkflowEnvironment) ->
 
 async def test_waiting_for_what_no_time_brings_is_an_error_and_not_a_hang(workflow_env: WorkflowEnvironment) -> None:
     async with workflow_env as env:
-        with pytest.raises(WorkflowError, match="the hooks never"):
+        with pytest.raises(WorkflowError, match="a payload for hook 'never'"):
             await env.run(for_ever)
 
 
@@ -184,3 +184,30 @@ async def test_histories_are_replayed_as_tests(workflow_env: WorkflowEnvironment
     (tmp_path / "empty").mkdir()
     with pytest.raises(AssertionError, match="no histories"):
         assert_replays(order_flow, tmp_path / "empty")
+
+
+@step(name="env.unhurried", retries=0)
+async def unhurried(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "at last"
+
+
+@workflow(name="env.patient")
+async def patient(seconds: float) -> str:
+    return await unhurried(seconds)
+
+
+async def test_a_step_may_take_real_time_if_there_is_nothing_else_to_wait_for(
+    workflow_env: WorkflowEnvironment,
+) -> None:
+    async with workflow_env as env:
+        assert await env.run(patient, 0.3) == "at last"
+
+
+async def test_a_step_that_hangs_is_an_error_that_says_what_to_do(
+    workflow_env: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyworkflow.testing.environment._PATIENCE", 0.2)
+    async with workflow_env as env:
+        with pytest.raises(WorkflowError, match=r"has not ended within 0\.2 s of real time; put a double"):
+            await env.run(patient, 3600)

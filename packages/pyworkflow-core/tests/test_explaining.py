@@ -103,6 +103,15 @@ def test_a_blocked_child_is_pointed_at() -> None:
     assert any("that one is blocked, and `pyworkflow runs explain r.1` says why." in one for one in said)
 
 
+def test_a_blocked_run_that_was_cancelled_says_how_to_end_it() -> None:
+    events = [STARTED, STEP, RunBlocked(T0, BROKE), CancelRequested(T0, "enough")]
+    said = explain(Run("r", "flow", T0, Status.BLOCKED), events, NOW)
+    assert said[-1] == (
+        "It was asked to stop 5m ago: enough. A retry lets it clean up, if it can; "
+        "`pyworkflow runs terminate r` ends it as it is."
+    )
+
+
 def test_a_failed_run_says_what_it_undid() -> None:
     undo = Requested(T0, CallStep(2, "release", [], {}))
     events = [STARTED, STEP, Failed(T0, 1, BROKE), undo, Completed(T0, 2, None), RunFailed(T0, BROKE, 1)]

@@ -130,8 +130,7 @@ def _sentences(run: Run, events: Sequence[Event], now: datetime, children: Mappi
         yield from _end(
             run, end, {event.command.op: event.command.name for event in events if isinstance(event, Requested)}
         )
-        if isinstance(end, RunFailed) and (later := since_failure(events)):
-            yield f"Since that failure it carried out {later}; a retry does not take that back."
+        yield from _since_the_end(run, events, end, now)
         return
     state = _seen(events)
     if state.cancel is not None:
@@ -153,6 +152,18 @@ def _sentences(run: Run, events: Sequence[Event], now: datetime, children: Mappi
         yield f"Should its worker be gone, {who} takes over, once the lease of that one has lapsed."
     else:
         yield f"Any worker that knows workflow {run.workflow!r} goes on with it."
+
+
+def _since_the_end(run: Run, events: Sequence[Event], end: Event, now: datetime) -> Iterator[str]:
+    asked = next((event for event in events[events.index(end) :] if isinstance(event, CancelRequested)), None)
+    if isinstance(end, RunBlocked) and asked is not None:
+        why = f": {asked.reason}" if asked.reason else ""
+        yield (
+            f"It was asked to stop {_ago(asked.at, now)}{why}. A retry lets it clean up, if it can; "
+            f"`pyworkflow runs terminate {run.id}` ends it as it is."
+        )
+    if isinstance(end, RunFailed) and (later := since_failure(events)):
+        yield f"Since that failure it carried out {later}; a retry does not take that back."
 
 
 def _alike(found: Mapping[int, _Open]) -> list[list[int]]:

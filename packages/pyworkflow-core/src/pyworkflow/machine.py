@@ -45,7 +45,8 @@ from pyworkflow.model import (
 )
 from pyworkflow.operations import Answer, Inbox, Listener, Pending
 from pyworkflow.plain import Plain
-from pyworkflow.where import describe, where_it_waits
+from pyworkflow.post import Post
+from pyworkflow.where import difference, where_it_waits
 
 Body = Callable[[Plain, Plain], Coroutine[Any, Any, Plain]]
 """A workflow as the machine runs it: encoded arguments in, encoded result out."""
@@ -90,8 +91,7 @@ class Machine(Asking):
         self._new_patches: list[str] = []
         self._knows = knows
         self._said: list[dict[str, Plain]] = []  # of the run, and not in the history
-        self._posted: list[Posted] = []  # for hooks that are not open yet
-        self._boxes: dict[int, Inbox] = {}  # of the hooks that were sent something
+        self._post = Post()
         self._unseen: CancelRequested | None = None  # it came when the workflow had ended
         self._body = body
         self._loop = ReplayLoop(self)  # type: ignore[abstract]  # what is missing refuses, see there
@@ -190,21 +190,12 @@ class Machine(Asking):
         return said
 
     def take_posted(self, at: datetime) -> list[Received]:
-        """Return, as facts, the payloads that were posted for hooks which are open now."""
-        found: dict[int, Received] = {}
-        for posted in self._posted:
-            for op, pending in self.pending.items():
-                if op not in found and isinstance(pending.listener, Inbox) and pending.listener.wants(posted):
-                    found[op] = Received(at, op, posted.value, posted=True)
-                    break
-        return [*found.values()]
+        """Return, as facts, payloads that were posted for hooks which are open now."""
+        return self._post.due(self.pending, at) if self._post.waiting else []
 
     def left_over(self, at: datetime) -> list[Event]:
         """Return what a run that continues this one has to be told: payloads nobody read, a cancellation nobody saw."""
-        left: list[Event] = [
-            Posted(at, box.name, box.token, value) for box in self._boxes.values() for value in box.unread()
-        ]
-        return left + self._posted + ([] if self._unseen is None else [self._unseen])
+        return [*self._post.left(at), *(() if self._unseen is None else (self._unseen,))]
 
     def next_wake(self) -> datetime | None:
         """Return the earliest time at which a timer fires, a hook expires, a retry or a deadline is due; or None."""
@@ -276,7 +267,7 @@ class Machine(Asking):
             case Received(op=op) if op in self.pending:
                 self._receive(self.pending[op], event)
             case Posted():
-                self._posted.append(event)
+                self._post.waiting.append(event)
             case ChildContinued(op=op, run_id=run_id) if op in self.pending:
                 self.pending[op].goes_on = run_id
             case Retrying() | Attempted() | HandedOut():
@@ -328,17 +319,9 @@ class Machine(Asking):
         inbox = pending.listener
         if not isinstance(inbox, Inbox):
             return
-        waiting = [posted for posted in self._posted if inbox.wants(posted)]
-        if event.posted:
-            self._posted.remove(waiting[0])  # it is this one, by `take_posted`
-        elif inbox.many:
-            for posted in waiting:  # they were posted before this one came
-                self._posted.remove(posted)
-                inbox.put(posted.value)
         if not inbox.many:
             self._pop(pending.op)
-        self._boxes[pending.op] = inbox
-        inbox.put(event.value)
+        self._post.receive(pending.op, inbox, event)
 
     def _pop(self, op: int) -> Pending | None:
         if self._waking:
@@ -386,7 +369,8 @@ class Machine(Asking):
         op = next(iter(self._asked), None)
         asked = None if op is None else self._asked.pop(op)
         if asked is not recorded and asked != recorded:
-            raise NonDeterminism(self._difference(recorded, asked))
+            pending = None if asked is None else self.pending.get(asked.op)
+            raise NonDeterminism(difference(recorded, asked, self._main if pending is None else pending.task))
         if (pending := self.pending.get(recorded.op)) is not None:
             pending.at = event.at
 
@@ -403,16 +387,6 @@ class Machine(Asking):
             where = where_it_waits(self._main)
             msg = f"when it was recorded the workflow {ends[type(recorded)]} here; now it {now}{where}"
             raise NonDeterminism(msg)
-
-    def _difference(self, recorded: Command, asked: Command | None) -> str:
-        task = self._main
-        if asked is not None and (pending := self.pending.get(asked.op)) is not None:
-            task = pending.task
-        now = "asks for nothing more" if asked is None else f"asks for {describe(asked, recorded)}"
-        return (
-            f"operation {recorded.op} was recorded as {describe(recorded, asked)}; now the workflow {now}"
-            f"{where_it_waits(task)}. {_what_to_do(recorded, asked)}"
-        )
 
     # -- asking --------------------------------------------------------------------
 
@@ -469,19 +443,6 @@ class Machine(Asking):
         """Forget *handle*."""
         if (pending := self._timers.pop(handle, None)) is not None:
             self.abandon(pending)
-
-
-def _what_to_do(recorded: Command, asked: Command | None) -> str:
-    if type(asked) is type(recorded) and asked is not None and asked.name == recorded.name:
-        return (
-            "Does it pass on what differs from time to time, or from process to process? `pyworkflow check` finds "
-            "that; have it from a @step. If its code was changed while the run was under way, put the old code back. "
-            "Then retry the run"
-        )
-    return (
-        "Was its code changed while the run was under way? Put the old order back, or let new runs take the new code, "
-        "then retry the run"
-    )
 
 
 def _rebuilt(record: ErrorRecord, op: int) -> BaseException:

@@ -30,6 +30,24 @@ def where_it_waits(task: asyncio.Task[Any] | None) -> str:
     return f" at {code.co_filename}:{line}, in {code.co_name!r}"
 
 
+def difference(recorded: Command, asked: Command | None, task: asyncio.Task[Any] | None) -> str:
+    """Return what a history has, what the workflow asks for in its place, at which line of *task*, and what to do."""
+    now = "asks for nothing more" if asked is None else f"asks for {describe(asked, recorded)}"
+    if type(asked) is type(recorded) and asked is not None and asked.name == recorded.name:
+        advice = (
+            "Does it pass on what differs from time to time, or from process to process? `pyworkflow check` finds "
+            "that; have it from a @step. If its code was changed while the run was under way, put the old code back. "
+            "Then retry the run"
+        )
+    else:
+        advice = (
+            "Was its code changed while the run was under way? Put the old order back, or let new runs take the new "
+            "code, then retry the run"
+        )
+    was = describe(recorded, asked)
+    return f"operation {recorded.op} was recorded as {was}; now the workflow {now}{where_it_waits(task)}. {advice}"
+
+
 def describe(command: Command, other: Command | None = None) -> str:
     """Return what a workflow asked for, in words that tell it from the *other* one."""
     match command:

@@ -13,7 +13,7 @@ from rich.text import Text
 from pyworkflow.cli import wording
 from pyworkflow.cli.output import STYLES
 from pyworkflow.cli.timeline import Outcome, Phase, Row, State, Timeline
-from pyworkflow.model import FINAL, RunBlocked, RunCompleted, RunFailed, RunTerminated
+from pyworkflow.model import FINAL, RunBlocked, RunCompleted, RunContinued, RunFailed, RunTerminated
 
 if TYPE_CHECKING:
     from pyworkflow.model import Run
@@ -99,6 +99,8 @@ def _foot(line: Timeline, width: int) -> Iterator[Text]:
             yield Text.assemble(("blocked  ", STYLES["blocked"]), wording.error(record, 4 * width))
         case RunTerminated(reason=reason) if reason:
             yield Text.assemble(("terminated  ", STYLES["terminated"]), wording.one_line(reason))
+        case RunContinued(run_id=run_id):
+            yield Text.assemble(("goes on as  ", "bright_black"), run_id)
 
 
 # -- the table of operations -----------------------------------------------------------

@@ -36,7 +36,7 @@ async def find(runtime: DurableRuntime, text: str) -> str:
         newest = (await runtime.runs(RunQuery(limit=_ABBREVIATED))).runs
         found = [run.id for run in newest if text and run.id.startswith(text)]
         if not found:
-            raise RunNotFound(f"{error}; see: pyworkflow runs list") from None
+            raise RunNotFound(f"{error}; see: pyworkflow runs list, or name another place with --storage") from None
         if len(found) > 1:
             shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")  # noqa: PLR2004 -- a line's worth
             msg = f"{text!r} may be any of {len(found)} runs: {shown}"

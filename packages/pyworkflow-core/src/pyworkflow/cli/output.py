@@ -44,6 +44,7 @@ EXIT_OF = {
 STYLES = {
     "running": "cyan",
     "retrying": "cyan",
+    "handed out": "cyan",
     "sleeping": "blue",
     "waiting": "blue",
     "continued": "green",

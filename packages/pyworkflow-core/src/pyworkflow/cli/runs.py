@@ -196,8 +196,16 @@ async def _explained(runtime: DurableRuntime, text: str) -> tuple[Run, list[str]
 def cancel(session: Session, run_id: str, reason: str, grace: str | None) -> None:
     """Ask a run to stop: its workflow sees CancelledError, and may clean up."""
     limit = None if grace is None else delta(grace, name="--grace")
-    found = session.ask(lambda runtime: tell(runtime, run_id, "cancel", reason, limit))
-    say(f"run {found} is asked to stop; a worker that has it, or the next one, sees to it")
+
+    async def asked(runtime: DurableRuntime) -> Run:
+        found = await tell(runtime, run_id, "cancel", reason, limit)
+        return await runtime.run(found)
+
+    run = session.ask(asked)
+    if run.status is Status.BLOCKED:
+        say(f"run {run.id} is blocked: it stops once it is retried; `pyworkflow runs terminate {run.id}` ends it now")
+    else:
+        say(f"run {run.id} is asked to stop; a worker that has it, or the next one, sees to it")
 
 
 @runs.command(short_help="End a run now, without any clean-up.")

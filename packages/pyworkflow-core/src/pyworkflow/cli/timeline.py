@@ -19,6 +19,7 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
+    HandedOut,
     OpenHook,
     Received,
     Requested,
@@ -45,6 +46,7 @@ class State(Enum):
     DONE = "done"
     FAILED = "failed"
     RUNNING = "running"
+    HANDED_OUT = "handed out"
     RETRYING = "retrying"
     SLEEPING = "sleeping"
     WAITING = "waiting"
@@ -194,6 +196,7 @@ class _Operation:
     tries: list[_Try] = field(factory=list)
     answer: Completed | Failed | Fired | Received | None = None
     answered: int = 0
+    away: bool = False
 
 
 @define
@@ -217,6 +220,9 @@ class _Telling:
                 self._answer(number, op, event)
             case Retrying(op=op) | Attempted(op=op):
                 self._again(number, op, event)
+            case HandedOut(ops=ops):
+                for op in self.operations.keys() & ops:
+                    self.operations[op].away = True
             case CancelRequested(at=at, reason=reason):
                 self.marks.append(Mark(at, f"cancellation asked for{': ' + reason if reason else ''}"))
             case RunCompleted() | RunFailed() | RunCancelled() | RunTerminated() | RunContinued() | RunBlocked():
@@ -264,6 +270,7 @@ class _Telling:
             # What was asked for after the failure is asked for anew, under the same numbers.
             self.operations = {op: one for op, one in self.operations.items() if one.asked < cut}
         for operation in self.operations.values():
+            operation.away = False
             first = (
                 1 if operation.answered == cut else max((t.number for t in operation.tries if t.since < cut), default=1)
             )
@@ -302,6 +309,9 @@ def _row(op: int, operation: _Operation, status: Status, end: datetime) -> Row:
     elif answer is None and len(tries) > 1 and tries[-1].start > end:
         until = tries.pop().start  # it has not begun
     state = _state(operation, status, waiting=until is not None)
+    drawn = tries
+    if state is State.HANDED_OUT:  # whether the last attempt has begun is known to its worker
+        drawn = [one for one in tries if one.end is not None]
     last = end if answer is None else answer.at
     if state is State.ABANDONED:  # the history does not say when
         last = tries[-1].start if tries else operation.at
@@ -313,7 +323,7 @@ def _row(op: int, operation: _Operation, status: Status, end: datetime) -> Row:
         end=None if answer is None else answer.at,
         until=until,
         attempts=tuple(Attempt(t.number, t.start, t.end, t.outcome, t.error, t.due) for t in tries),
-        segments=tuple(_segments(operation.at, tries, last)),
+        segments=tuple(_segments(operation.at, drawn, last)),
         value=answer.value if isinstance(answer, Completed | Received) else None,
     )
 
@@ -334,6 +344,8 @@ def _state(operation: _Operation, status: Status, *, waiting: bool) -> State:  #
         return State.WAITING
     if waiting:
         return State.RETRYING
+    if operation.away and status is Status.RUNNING:
+        return State.HANDED_OUT
     return State.STOPPED if status is Status.BLOCKED else State.RUNNING
 
 

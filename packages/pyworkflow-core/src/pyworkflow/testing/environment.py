@@ -30,6 +30,9 @@ _FAR = "3650d"
 _GRACE = 0.05
 """Seconds of real time after which a step that still runs no longer keeps virtual time from going on."""
 
+_PATIENCE = 10.0
+"""Seconds of real time for a step, if no time on the clock brings anything."""
+
 
 @define(eq=False)
 class Double:
@@ -140,9 +143,12 @@ class WorkflowEnvironment:
             if run.status is not Status.RUNNING:
                 return await handle.result()
             due = await self._next()
+            if due is None and self._state() == "steps":
+                await self._wait_for_steps(run.id)
+                continue
             if due is None:
-                hooks = ", ".join(hook.name for hook in await self.storage.hooks(run.id))
-                waits = f"the hooks {hooks}" if hooks else "something from outside"
+                hooks = ", ".join(repr(hook.name) for hook in await self.storage.hooks(run.id))
+                waits = f"a payload for hook {hooks}" if hooks else "something from outside"
                 msg = f"run {run.id!r} waits for {waits}, and no time will bring that"
                 raise WorkflowError(msg)
             self.clock.move(due)
@@ -180,6 +186,24 @@ class WorkflowEnvironment:
             if state == "busy":
                 until = loop.time() + _GRACE
             await asyncio.sleep(0.001 if state == "steps" else 0)
+
+    async def _wait_for_steps(self, run_id: str) -> None:
+        """Wait in real time, as there is nothing else to wait for, until a step ends."""
+        until = asyncio.get_running_loop().time() + _PATIENCE
+        before = self._steps()
+        while self._steps() == before and self._state() == "steps":
+            if asyncio.get_running_loop().time() > until:
+                msg = (
+                    f"run {run_id!r} waits for a step that has not ended within {_PATIENCE:g} s of real time; put a "
+                    "double in its place, or give it a timeout"
+                )
+                raise WorkflowError(msg)
+            await asyncio.sleep(0.005)
+
+    def _steps(self) -> set[asyncio.Task[None]]:
+        worker = self._runtime.worker_here
+        held = [] if worker is None else worker.executions.values()
+        return {task for execution in held for task in execution.running.values()}
 
     def _state(self) -> str:
         worker = self._runtime.worker_here
