@@ -90,7 +90,7 @@ def charged(database: Path) -> int:
 
 
 def test_it_goes_on_celery_as_told(tmp_path):
-    work, start = ON_CELERY
+    work, start, look = ON_CELERY
     shop(tmp_path)
     with subprocess.Popen(
         words(work), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -98,6 +98,7 @@ def test_it_goes_on_celery_as_told(tmp_path):
         done = run(tmp_path, *words(start))
         worker.send_signal(signal.SIGTERM)
     assert done.stdout == "receipt for the payment for o-2\n", done.stderr
+    assert "checkout  completed" in run(tmp_path, *words(look)).stdout
 
 
 def test_it_goes_on_a_lambda_of_ones_own_machine_as_told(tmp_path):
