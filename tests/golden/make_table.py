@@ -71,7 +71,7 @@ def written(item: dict[str, Any], workers: list[str]) -> dict[str, Any]:
 
 def dumped() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return what the table was made by, and its items."""
-    client = boto3.client("dynamodb")
+    client = boto3.Session().client("dynamodb")
     found = client.describe_table(TableName=TABLE)["Table"]
     indexes = [
         {name: index[name] for name in ("IndexName", "KeySchema", "Projection")}
