@@ -302,6 +302,19 @@ def test_a_worker_says_which_workflows_it_leaves_to_workers_of_other_runtimes(sh
     ended(worker, signal.SIGTERM)
 
 
+def test_a_run_that_no_worker_begins_says_how_to_start_one(shop, typed):
+    (shop / "far.py").write_text(
+        'from pyworkflow import workflow\n@workflow(runtime="celery")\nasync def far() -> None: ...\n'
+    )
+    process = begun(shop, "--runtime", "celery", "run", "far:far", "--run-id", "r")
+    assert process.stderr.readline() == (
+        "no worker has begun it yet; this is one: pyworkflow --runtime celery worker far\n"
+    )
+    code, said = ended(process, signal.SIGINT)
+    assert code == 130
+    assert "interrupted; run r is handed back" in said
+
+
 def test_a_worker_that_would_do_nothing_is_refused(shop, typed):
     (shop / "far.py").write_text('from pyworkflow import workflow\n@workflow(runtime="celery")\nasync def far(): ...\n')
     refused = typed("worker", "far")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -111,6 +112,12 @@ class TestWithoutAServer:
     async def test_it_stops_when_told_to(self, workers: Workers) -> None:
         process = workers.start(command=command())
         assert workers.stop(process) == 0
+
+    async def test_it_stops_when_its_pool_is_told_to_at_the_same_time(self, workers: Workers) -> None:
+        process = workers.start(command=command())
+        workers.running.remove(process)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(40) == 0
 
 
 def test_a_local_runtime_has_neither_queues_nor_concurrency(make_workers: MakeWorkers, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
@@ -16,6 +19,9 @@ from pyworkflow_celery import process
 if TYPE_CHECKING:
     from celery import Celery
 
+logger = logging.getLogger(__name__)
+
+_MARGIN = 15.0  # seconds for stopping, beyond the grace
 _GREEN = {"celery.concurrency.gevent", "celery.concurrency.eventlet"}
 
 
@@ -93,6 +99,20 @@ def _told_to_stop(**_: Any) -> None:
     _close_pipe()
     if process._process is not None:  # noqa: SLF001 -- of our own
         process._process.begin_to_stop()  # noqa: SLF001 -- as above
+    runtime = process.celery_runtime(default_app())
+    if (
+        Begin.celery is not None and runtime.settings.app is None
+    ):  # else there may be tasks of others, which may take long
+        limit = runtime.settings.grace.total_seconds() + _MARGIN
+        threading.Thread(target=_leave_after, args=(limit,), name="pyworkflow-end", daemon=True).start()
+
+
+def _leave_after(seconds: float) -> None:
+    """End this process after that time: where a signal kills its pool too, with a lock in hand, Celery never ends."""
+    time.sleep(seconds)
+    logger.warning("the pool has not stopped, so it is left; nothing is lost by that")
+    logging.shutdown()
+    os._exit(0)
 
 
 signals.worker_process_init.connect(_child_begins)

@@ -7,7 +7,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -20,13 +20,16 @@ from pyworkflow.cli.load import load_workflow
 from pyworkflow.cli.output import EXIT_OF, Exit, flat, plain_text, print_json, say
 from pyworkflow.cli.session import Session, leave, on_signal, place_of, quoted
 from pyworkflow.definitions import Workflow
-from pyworkflow.errors import ConfigError, RunExists, RunNotFound, Unsupported
+from pyworkflow.errors import ConfigError, RunExists, RunNotFound, Unsupported, WorkflowError
 from pyworkflow.handle import RunHandle
 from pyworkflow.model import RunStarted, Status
 from pyworkflow.ports import DurableRuntime, Mode
 
 _OTHERS = 10.0
 """Seconds that steps of other runs, which were taken over meanwhile, get to end in."""
+
+_BEGINS = 5.0
+"""Seconds within which a worker begins a run, if there is one."""
 
 
 @define
@@ -165,6 +168,7 @@ async def _attach(
 
 async def _finish(app: App, handle: RunHandle[Any], mode: Mode, call: _Call) -> int:
     """Wait for the end of the run and tell it."""
+    hint = asyncio.ensure_future(_say_if_nobody_begins(app, handle, mode, call))
     with _quiet_about(handle.id, call.session):
         try:
             value = await handle.result()
@@ -176,11 +180,24 @@ async def _finish(app: App, handle: RunHandle[Any], mode: Mode, call: _Call) -> 
             return Exit.CANCELLED
         except Exception as error:  # noqa: BLE001 -- a workflow may raise anything
             return await _told(app, handle, mode, error, call)
+        finally:
+            hint.cancel()
     if call.json:
         print_json(_json_of(value, app, handle))
     elif value is not None:
         click.echo(plain_text(value))
     return Exit.OK
+
+
+async def _say_if_nobody_begins(app: App, handle: RunHandle[Any], mode: Mode, call: _Call) -> None:
+    if mode is not Mode.DURABLE:
+        return
+    await asyncio.sleep(_BEGINS)
+    with suppress(WorkflowError):
+        run = await handle.run()
+        if run.status is Status.RUNNING and run.length == 1:
+            command = call.session.command(app, f"worker {quoted(call.target.partition(':')[0])}")
+            say(f"no worker has begun it yet; this is one: {command}")
 
 
 def _json_of(value: Any, app: App, handle: RunHandle[Any]) -> Any:
