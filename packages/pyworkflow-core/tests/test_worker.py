@@ -21,6 +21,7 @@ from pyworkflow.model import (
     Completed,
     Event,
     Job,
+    Received,
     Requested,
     Retrying,
     Run,
@@ -535,3 +536,91 @@ async def test_what_the_storage_says_is_no_context_of_an_error_of_the_workflow()
     assert storage.fail_after == 0
     assert isinstance(failed, RunFailed)
     assert failed.error.cause is None
+
+
+class Unheard(MemoryStorage):
+    """Does what renewing does, and loses the answers as long as it is told to."""
+
+    lost = 0
+    losing = False
+
+    def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
+        woken = super().renew(worker, now, lease)
+        if self.losing and woken:
+            self.losing = False
+            self.lost += 1
+            raise StorageError("the answer was lost")
+        return woken
+
+
+@workflow(name="worker.holds_and_asks")
+async def holds_and_asks() -> str:
+    holding = asyncio.create_task(held())
+    answer = await pyworkflow.hook("answer", str, token="worker-unheard")
+    await holding
+    return answer
+
+
+async def test_what_a_lost_renewal_would_have_told_is_looked_for() -> None:
+    storage, gates[:] = Unheard(), [asyncio.Event()]
+    async with durable(storage, default_runtime="local?sweep=50ms&lease=900ms") as app, durable(storage) as sender:
+        handle = await app.start(holds_and_asks)
+        while not await storage.hooks(handle.id):
+            await asyncio.sleep(0)
+        storage.losing = True
+        await sender.resume_hook("worker-unheard", "yes")
+        async with asyncio.timeout(20):
+            while not storage.lost or not any(
+                isinstance(event, Received) and execution.length >= 4
+                for event in await handle.history()
+                for execution in app.runtime()._worker.executions.values()
+            ):
+                await asyncio.sleep(0.005)
+            gates[0].set()
+            assert await handle.result() == "yes"
+
+
+class Slow(MemoryStorage):
+    """Keeps the write of a step's failure waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writing, self.may_write = asyncio.Event(), asyncio.Event()
+        self.may_create = asyncio.Event()
+
+    async def create(self, run: Run, *args: Any, **kwargs: Any) -> Any:
+        if run.parent is not None:
+            await self.may_create.wait()
+        return await super().create(run, *args, **kwargs)
+
+    async def append(self, run_id: str, events: Any, *args: Any, **kwargs: Any) -> int:
+        if any(isinstance(event, Completed) for event in events) and not self.writing.is_set():
+            self.writing.set()
+            await self.may_write.wait()
+        return await super().append(run_id, events, *args, **kwargs)
+
+
+@workflow(name="worker.child")
+async def child() -> str:
+    return await pyworkflow.hook("answer", str, token="worker-child")
+
+
+@workflow(name="worker.parent")
+async def parent() -> Any:
+    return await asyncio.gather(add(1, 2), child())
+
+
+async def test_a_run_is_parked_whose_last_child_was_started_while_it_was_written() -> None:
+    storage = Slow()
+    async with durable(storage) as app:
+        handle = await app.start(parent)
+        await storage.writing.wait()
+        storage.may_create.set()
+        while not await storage.hooks(f"{handle.id}.2"):
+            await asyncio.sleep(0)
+        storage.may_write.set()
+        async with asyncio.timeout(20):
+            while app.runtime()._worker.executions:
+                await asyncio.sleep(0)
+        await app.resume_hook("worker-child", "yes")
+        assert await handle.result("20s") == [3, "yes"]

@@ -201,6 +201,7 @@ class Advancing(Family):
         """Write *facts* and what the workflow makes of them; return a step for the caller to go on with."""
         execution.inbox.extend(facts)
         if execution.busy or execution.gone:
+            execution.again = True
             return None
         execution.busy = True
         try:
@@ -210,7 +211,7 @@ class Advancing(Family):
                 elif execution.stale or execution.machine.away:  # likely there is something: saves a conflict
                     await self._catch_up(execution)
                     all_steps = True
-                facts, execution.inbox = execution.inbox, []
+                facts, execution.inbox, execution.again = execution.inbox, [], False
                 length: int | None = None
                 with suppress(Conflict):
                     now = self.clock.now()
@@ -225,7 +226,7 @@ class Advancing(Family):
                 todo = self._written(execution, decision, length)
                 if execution.gone or self.draining:
                     return None
-                if not execution.inbox and not execution.stale:
+                if not execution.inbox and not execution.stale and not execution.again:
                     if len(todo) == 1 and type(todo[0].command) is CallStep:
                         return todo[0]
                     first = next((pending for pending in todo if isinstance(pending.command, CallStep)), None)

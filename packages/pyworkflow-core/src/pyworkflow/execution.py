@@ -78,6 +78,7 @@ class Execution:
         starting: How many more it will carry out once that is written.
         once: The steps that were begun, must not begin again, and have no answer yet that is durable; their names.
         busy: Somebody is writing; what comes meanwhile goes to the inbox.
+        again: Something came meanwhile, so that there is to be decided once more.
         stale: The history has grown from outside.
         unsure: It has, and nothing was written since, so the lease may be lost: no step may begin before that is known.
         gone: The run is not ours any more.
@@ -93,6 +94,7 @@ class Execution:
     starting: int = 0
     once: dict[int, str] = field(factory=dict)
     busy: bool = False
+    again: bool = False
     stale: bool = False
     unsure: bool = False
     gone: bool = False
