@@ -63,7 +63,6 @@ class Outcome:
     tried: str
     failed: int
     seconds: float
-    output: str
 
 
 def crashes(place: str) -> Part:
@@ -148,8 +147,9 @@ def run(part: Part, *, long: bool) -> Outcome:
     tried = "; ".join(dict.fromkeys(said)) or counted(done.stdout, size)
     found = re.search(r"(\d+) failed", done.stdout)
     failed = int(found[1]) if found else 0
-    print(f"{part.what}: {tried}, {failed} failed, {seconds:.0f} s", file=sys.stderr, flush=True)
-    return Outcome(part, shlex.join(shown), tried, max(failed, done.returncode != 0), seconds, done.stdout)
+    bad = f"\n{done.stdout}" if done.returncode else ""
+    print(f"{part.what}: {tried}, {failed} failed, {seconds:.0f} s{bad}", file=sys.stderr, flush=True)
+    return Outcome(part, shlex.join(shown), tried, max(failed, done.returncode != 0), seconds)
 
 
 def counted(output: str, size: int) -> str:
@@ -201,10 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(made)
     if options.write is not None:
         options.write.write_text(written(options.write.read_text(), made, long=options.long))
-    bad = [one for one in outcomes if one.failed]
-    for one in bad:
-        print(f"\n=== {one.command}\n{one.output}")
-    return 1 if bad else 0
+    return 1 if any(one.failed for one in outcomes) else 0
 
 
 if __name__ == "__main__":

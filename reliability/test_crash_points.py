@@ -196,9 +196,9 @@ def scene(tmp_path: Path) -> Scene:
 def test_nothing_is_lost_stuck_or_done_again_wherever_processes_are_killed(
     carry: Carry, scene: Scene, figure: Callable[[str], None]
 ) -> None:
-    plans = planned(math.ceil(POINTS / len(PLACES)))
+    plans = planned(math.ceil(1.1 * POINTS / len(PLACES)))  # not every run has as many writes
     with carry(scene, plans):
         problems = asyncio.run(checked(scene, plans, 30 + POINTS))
     assert problems == []
-    assert scene.killed() >= len(plans)
+    assert scene.killed() >= POINTS / len(PLACES)
     figure(f"{scene.killed()} kills of {len(plans)} runs and their children")

@@ -53,10 +53,9 @@ class TestTheKit(DurableConformance):
     locals().update(dict.fromkeys(EARLY))
 
     @pytest.fixture(params=SEEDS)
-    def make_app(self, tmp_path: Path, request: pytest.FixtureRequest, figure: Callable[[str], None]) -> Any:
+    def make_app(self, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
         made = storage(tmp_path / "runs.db", request.param)
-        yield lambda: App(storage=made, **OPTIONS)
-        figure(f"case: {sum(made.seen.values())}")
+        return lambda: App(storage=made, **OPTIONS)
 
 
 @pytest.mark.timeout(180)
@@ -72,4 +71,5 @@ def test_the_stories_of_the_matrix_end_as_they_have_to(
         if told[story.name].result != story.result or told[story.name].effects != sorted(story.effects)
     }
     assert wrong == {}
-    figure(f"{len(STORIES)} stories")
+    if seed == SEEDS[-1]:  # the last test
+        figure(f"{len(SEEDS)} seeds, {sum(seen.values())} faults")

@@ -79,6 +79,7 @@ class StoredRuntime(StoredRuns):
         self._sweeper: asyncio.Task[None] | None = None
         self._nudge = asyncio.Event()
         self._next: datetime | None = None
+        self._unheard = False  # a beat failed, whose answer may have said who was woken
         self._doubtful = False  # a call failed that may have been carried out, so more may be held than is known
         self._turns: list[asyncio.Future[None]] = []
         self._waiting: defaultdict[str, set[asyncio.Future[Event | None]]] = defaultdict(set)
@@ -344,14 +345,18 @@ class StoredRuntime(StoredRuns):
 
     def _beat(self, storage: Storage, worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
         woken: list[tuple[str, int]] = []
+        unheard, self._unheard = self._unheard, True
         for name in (worker.name, *worker.former):
             woken += storage.renew(name, self.clock.now(), self.options.lease)
-        if woken and not loop.is_closed():
-            loop.call_soon_threadsafe(self._woken, woken)
+        self._unheard = False
+        if (woken or unheard) and not loop.is_closed():
+            loop.call_soon_threadsafe(self._woken, woken, unheard)
 
-    def _woken(self, keys: Sequence[tuple[str, int]]) -> None:
-        for run_id, op in keys:
-            if self._worker is not None:
+    def _woken(self, keys: Sequence[tuple[str, int]], unheard: bool) -> None:  # noqa: FBT001 -- for `call_soon`
+        if self._worker is not None:
+            # Whoever was woken by a beat that failed was told so in an answer that was lost.
+            everyone = [(run_id, RUN_OP) for run_id in self._worker.executions] if unheard else []
+            for run_id, op in dict.fromkeys([*keys, *everyone]):
                 self._worker.woken(run_id, op)
 
     def _stop_heartbeat(self) -> None:
