@@ -113,8 +113,6 @@ class Family(ABC):
             facts = [Completed(self.clock.now(), op, run.id if existing is None else existing.id)]
         elif execution.gone or op not in execution.machine.pending:  # perhaps nobody waits for it any more
             await self._insist(lambda: self._stop_unwanted(execution.run_id, command))
-        if execution.busy:  # it is being decided without knowing of this: the run may have to be parked after all
-            execution.stale = True
         await self._continue(execution, facts)
 
     async def _stop_unwanted(self, parent: str, command: StartChild) -> None:
