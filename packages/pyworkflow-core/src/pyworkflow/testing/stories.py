@@ -240,8 +240,8 @@ async def countdown(log: str, n: int) -> str:
 
 @workflow(name="kit.endless_child")
 async def endless_child(log: str, n: int) -> None:
-    await write(log, str(n))
     try:
+        await write(log, str(n))
         await sleep("1ms" if n < 2 else "1 day")
     except asyncio.CancelledError:
         await write(log, "stopped")
