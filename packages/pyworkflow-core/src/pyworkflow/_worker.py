@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, evolve, field
 
 from pyworkflow.advancing import NOT_OURS, Advancing, free_job
+from pyworkflow.effects import doubled
 from pyworkflow.errors import (
     Conflict,
     HookTaken,
@@ -102,9 +103,12 @@ class Worker(Advancing):
         run = evolve(run, status=status, length=len(decision.events), ended_at=ended, attributes=said)
         own = free_job(lease, decision.wake) if decision.parked else lease
         jobs: Sequence[Job] = () if decision.status else (own, *decision.jobs)
+        hooks = () if decision.also is None or decision.status else decision.also.hooks
+        if doubled(hooks):
+            execution.machine.close()
+            return await self._create(run, started)
         existing: Run | None = run
         self._beginning.append(self.name)
-        hooks = () if decision.also is None or decision.status else decision.also.hooks
         try:
             existing = await create_once(self.storage, run, decision.events, jobs, hooks)
         except HookTaken:  # the workflow has to be told, so it begins like any run that is taken up later

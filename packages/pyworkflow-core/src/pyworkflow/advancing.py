@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 from pyworkflow._history import effective
 from pyworkflow.carrier import Carrier
 from pyworkflow.clock import pauses
+from pyworkflow.effects import doubled
 from pyworkflow.errors import (
     Conflict,
     DamagedHistory,
@@ -34,8 +35,10 @@ from pyworkflow.model import (
     RUN_OP,
     CallStep,
     Completed,
+    Effects,
     Event,
     Failed,
+    Hook,
     Job,
     Message,
     Retrying,
@@ -254,8 +257,11 @@ class Advancing(Family):
     async def _write(self, execution: Execution, decision: Decision, now: datetime) -> int:
         if not decision.events and not decision.parked and not (execution.unsure and decision.todo):
             return execution.length
-        jobs = [*decision.jobs, *([free_job(execution.lease, decision.wake)] if decision.parked else ())]
+        jobs: Sequence[Job] = [*decision.jobs, *([free_job(execution.lease, decision.wake)] if decision.parked else ())]
         waits, also = pauses(), decision.also
+        if also is not None and (twice := doubled(also.hooks)):
+            taken = HookTaken("the token of the hook is in use by another hook of this run", twice[0].token)
+            also, jobs = _refused(execution, also, twice, taken, now), decision.jobs
         while True:
             try:
                 length = await self.storage.append(
@@ -272,9 +278,7 @@ class Advancing(Family):
             except HookTaken as taken:
                 assert also is not None  # noqa: S101 -- it has the hook
                 refused = [hook for hook in also.hooks if hook.token == taken.token]
-                also = evolve(also, hooks=[hook for hook in also.hooks if hook.token != taken.token])
-                execution.inbox += [Failed(now, hook.op, record_of(taken, retryable=False)) for hook in refused]
-                jobs = [*decision.jobs]  # there is news for the workflow, so it is not parked
+                also, jobs = _refused(execution, also, refused, taken, now), decision.jobs
             except StorageError as error:  # what was done is not thrown away because the disk is full
                 logger.warning("run %s cannot be written, trying again: %s", execution.run_id, error)
                 await asyncio.sleep(next(waits))
@@ -430,6 +434,12 @@ class Advancing(Family):
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _refused(execution: Execution, also: Effects, hooks: Sequence[Hook], taken: HookTaken, now: datetime) -> Effects:
+    """Have the workflow told that *hooks* cannot be opened, so that it is not parked; return what else to write."""
+    execution.inbox += [Failed(now, hook.op, record_of(taken, retryable=False)) for hook in hooks]
+    return evolve(also, hooks=[hook for hook in also.hooks if hook not in hooks])
 
 
 def _warn_of_length(run_id: str, length: int) -> None:

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 End = RunCompleted | RunFailed | RunCancelled | RunContinued | RunTerminated | RunBlocked
 
 
+def doubled(hooks: Sequence[Hook]) -> list[Hook]:
+    """Return those of *hooks* whose token one before them has."""
+    first: dict[str, Hook] = {}
+    return [hook for hook in hooks if first.setdefault(hook.token, hook) is not hook]
+
+
 def effects(
     run_id: str,
     machine: Machine,

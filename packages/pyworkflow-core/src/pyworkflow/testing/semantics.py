@@ -188,6 +188,13 @@ class DurableSemantics:
             await app.resume_hook("same", kit.Decision("ada"))
             assert await first.result(timeout=20) == "ada says True"
 
+    async def test_a_token_twice_at_once_is_refused_to_the_second(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            handle = await app.start(kit.both, ("both",))
+            await until(lambda: app.recorded().hooks(handle.id))
+            await app.resume_hook("both", "hello")
+            assert await handle.result(timeout=20) == "first: hello"
+
     async def test_a_hook_expires(self, make_app: MakeApp) -> None:
         async with make_app() as app:
             assert await app.call(kit.expiring, ("quick",)) == "nobody came"

@@ -149,6 +149,15 @@ async def chat(log: str, token: str) -> list[str]:
     return messages
 
 
+@workflow(name="kit.both")
+async def both(token: str) -> str:
+    first, second = hook("first", str, token=token), hook("second", str, token=token)
+    try:
+        return await second
+    except HookTaken:
+        return f"first: {await first}"
+
+
 @workflow(name="kit.taken")
 async def taken(token: str) -> str:
     try:
