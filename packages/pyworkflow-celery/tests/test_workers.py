@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +62,19 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 @pytest.fixture
 def app(workers: Workers) -> App:
     return App(**{key.removeprefix("PYWORKFLOW_").lower(): value for key, value in workers.env.items()})
+
+
+@pytest.mark.asyncio
+async def test_closing_an_app_ends_the_thread_that_sends(tmp_path: Path, log: str) -> None:
+    def sending() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "pyworkflow-sender"}
+
+    before = sending()
+    settings = {"storage": f"sqlite:///{tmp_path}/flows.db", "celery_broker": f"filesystem://{tmp_path}/broker"}
+    async with App(default_runtime="celery", **settings) as app:
+        await app.start(flows.sums, (log, 1))
+        (mine,) = sending() - before
+    await until(lambda: not mine.is_alive())
 
 
 class TestWithoutAServer:

@@ -159,6 +159,8 @@ class CeleryRuntime(StoredRuntime):
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
+        if "_sender" in vars(self):
+            self._sender.close()
 
     # -- transient runs ----------------------------------------------------------------------
 

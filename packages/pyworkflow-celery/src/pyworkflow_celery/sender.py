@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pyworkflow.masking import masked
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_Message = tuple[Future[None], str, dict[str, Any]]
+
 _WAITING = 1000  # hints that wait for a broker; what is more is dropped, as sweeps find the work all the same
 
 
@@ -24,7 +27,7 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._queue: queue.Queue[tuple[Future[None], str, dict[str, Any]]] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[_Message | None] = queue.Queue(_WAITING)
         self._pid = 0
         self._guard = threading.Lock()
         self._is_down = False
@@ -39,6 +42,14 @@ class Sender:
             future.set_exception(ConnectionError("too many messages wait for the broker"))
         return future
 
+    def close(self) -> None:
+        """Have the thread end once it has sent what waits; the next message begins another one."""
+        with self._guard:
+            if self._pid == os.getpid():
+                self._pid = 0
+                with suppress(queue.Full):  # as the broker does not answer: then it stays, a daemon
+                    self._queue.put_nowait(None)
+
     def _start(self) -> None:
         with self._guard:
             if self._pid != os.getpid():  # a fork takes no threads with it
@@ -46,9 +57,9 @@ class Sender:
                 self._queue = queue.Queue(_WAITING)
                 threading.Thread(target=self._run, name="pyworkflow-sender", daemon=True, args=(self._queue,)).start()
 
-    def _run(self, messages: queue.Queue[tuple[Future[None], str, dict[str, Any]]]) -> None:
-        while True:
-            future, task, options = messages.get()
+    def _run(self, messages: queue.Queue[_Message | None]) -> None:
+        while (message := messages.get()) is not None:
+            future, task, options = message
             if not future.set_running_or_notify_cancel():
                 continue
             try:
