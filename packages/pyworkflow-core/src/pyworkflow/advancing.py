@@ -218,7 +218,8 @@ class Advancing(Family):
                 length: int | None = None
                 with suppress(Conflict):
                     now = self.clock.now()
-                    decision = self._share(execution, decide(execution, facts, now, all_steps=all_steps), now)
+                    every = all_steps or self.draining  # then steps are not begun, and must not be taken for under way
+                    decision = self._share(execution, decide(execution, facts, now, all_steps=every), now)
                     length = await self._write(execution, decision, now)
                 # Not within an except: the conflict would become the context of errors that the workflow raises.
                 if length is None:  # told something meanwhile: take it in, and decide again
