@@ -144,7 +144,7 @@ def test_a_command_that_sets_up_names_what_exists(command):
         assert not extra or extra in project["optional-dependencies"]
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)|`(packages/[\w/.-]+\.py)`", README))), ids=str)
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)|`((?:packages|reliability|tests)/[\w/.-]+\.py)`", README))), ids=str)
 def test_what_is_linked_exists(link):
     assert (ROOT / "".join(link)).exists()
 
@@ -152,7 +152,8 @@ def test_what_is_linked_exists(link):
 def test_the_promised_tests_exist():
     named = set(re.findall(r"`(?:[\w/.-]*/)?(test_\w+\.py)`", README))
     assert named
-    assert named <= {path.name for path in ROOT.glob("**/tests/test_*.py")}
+    places = ("packages/*/tests/**", "tests/**", "reliability")
+    assert named <= {path.name for place in places for path in ROOT.glob(f"{place}/test_*.py")}
 
 
 def test_the_demonstration_keeps_its_word(tmp_path):
