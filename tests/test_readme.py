@@ -144,7 +144,10 @@ def test_a_command_that_sets_up_names_what_exists(command):
         assert not extra or extra in project["optional-dependencies"]
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)|`((?:packages|reliability|tests)/[\w/.-]+\.py)`", README))), ids=str)
+LINKED = re.findall(r"\]\(([^)#:]+)\)|`((?:packages|reliability|tests)/[\w/.-]+\.py)`", README)
+
+
+@pytest.mark.parametrize("link", sorted(set(LINKED)), ids=str)
 def test_what_is_linked_exists(link):
     assert (ROOT / "".join(link)).exists()
 
