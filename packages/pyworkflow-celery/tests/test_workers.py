@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,6 +64,17 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 @pytest.fixture
 def app(workers: Workers) -> App:
     return App(**{key.removeprefix("PYWORKFLOW_").lower(): value for key, value in workers.env.items()})
+
+
+@pytest.mark.asyncio
+async def test_the_password_of_a_broker_is_in_no_row(tmp_path: Path, log: str) -> None:
+    settings = {"storage": f"sqlite:///{tmp_path}/flows.db", "celery_broker": "redis://me:c4n4ry@127.0.0.1:1/0"}
+    async with App(default_durable=True, **settings) as app:
+        assert await app.call(flows.sums, (log, 3)) == 3
+    with closing(sqlite3.connect(tmp_path / "flows.db")) as db:
+        rows = [row for table in ("runs", "events", "jobs") for row in db.execute(f"select * from {table}")]  # noqa: S608 -- constants
+    assert rows
+    assert "c4n4ry" not in repr(rows)
 
 
 @pytest.mark.asyncio

@@ -191,9 +191,9 @@ async def test_hostile_names_are_values_and_nothing_else(tmp_path: Path) -> None
 
 
 @pytest.mark.asyncio
-async def test_tokens_and_passwords_are_in_no_row(tmp_path: Path) -> None:
+async def test_tokens_are_in_no_row(tmp_path: Path) -> None:
     path, canary = tmp_path / "runs.db", "c4n4ry"
-    async with App(storage=SQLiteStorage(path), celery_broker=f"redis://me:{canary}@127.0.0.1:1/0") as app:
+    async with an_app(path) as app:
         handle = await app.start(waits, (f"token-{canary}",))
         while not await app.recorded().hooks():
             await asyncio.sleep(0)
