@@ -187,7 +187,7 @@ def simulate(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks."""
-    install(session, ["test"], EVERYTHING)
+    install(session, ["test", "redis"], EVERYTHING)
     session.run("python", "benchmarks/run.py", *session.posargs)
 
 

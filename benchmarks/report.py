@@ -46,8 +46,9 @@ def write(
     command: str,
     started: datetime,
     rounds: int,
+    again: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``latest.md`` and ``latest.json``."""
+    """Write ``latest.md`` and ``latest.json``; *again* says when a case was measured anew, by letter."""
     folder.mkdir(exist_ok=True)
     date = started.strftime("%Y-%m-%d")
     machine = ", ".join(f"{key}: {value}" for key, value in facts.items())
@@ -61,6 +62,7 @@ def write(
         "## Goals",
         "",
         goals_table(results),
+        *(f"Case {letter} was measured in a sitting of its own: {when}." for letter, when in (again or {}).items()),
         *(f"Left out: {name}: {why}." for name, why in left_out.items()),
         "![steps per second](latest.svg)",
         "",
@@ -75,6 +77,7 @@ def write(
         "rounds": rounds,
         "machine": dict(facts),
         "left_out": dict(left_out),
+        "again": dict(again or {}),
         "cases": {case.letter: {"title": case.title, "samples": samples} for case, samples in results},
     }
     (folder / "latest.json").write_text(json.dumps(data, indent=1) + "\n")

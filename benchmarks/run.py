@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +53,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="?", default="ABCDEFGH", help="letters of cases, e.g. ABH; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
     parser.add_argument("--ours", action="store_true", help="leave the peers out")
+    parser.add_argument("--keep", action="store_true", help="keep what the last sitting has of the cases not named")
     parser.add_argument("--no-write", action="store_true", help="show the table only")
     options = parser.parse_args()
     cases = [case for case in CASES if case.letter in options.cases.upper()]
@@ -67,7 +68,9 @@ def main() -> int:
         left_out |= missing
         print("\n" + report.case_table(case, samples), flush=True)
     shutil.rmtree(WORK, ignore_errors=True)
-    if not options.no_write:
+    if options.keep:
+        keep(results, left_out, started, options.rounds)
+    elif not options.no_write:
         facts = machine.facts(HERE) | {"load before": f"{LOAD:.1f}"}
         command = " ".join(["python", "benchmarks/run.py", *sys.argv[1:]])
         report.write(
@@ -85,6 +88,31 @@ def main() -> int:
 
 
 LOAD = os.getloadavg()[0]
+
+
+def keep(results: report.Results, left_out: Mapping[str, str], started: datetime, rounds: int) -> None:
+    """Put *results* in the place of what the last sitting has of these cases, and say so."""
+    last = json.loads((RESULTS / "latest.json").read_text())
+    again = {case.letter: samples for case, samples in results}
+    names = {subject.label for case, _ in results for subject in case.subjects}
+    merged = [
+        (case, again.get(case.letter) or last["cases"][case.letter]["samples"])
+        for case in CASES
+        if case.letter in again or case.letter in last["cases"]
+    ]
+    when = f"{started:%Y-%m-%d %H:%M} UTC, {rounds} rounds"
+    report.write(
+        RESULTS,
+        merged,
+        left_out={name: why for name, why in last["left_out"].items() if name not in names} | left_out,
+        facts=last["machine"],
+        command=last["command"],
+        started=datetime.fromisoformat(last["date"]),
+        rounds=last["rounds"],
+        again=last.get("again", {}) | dict.fromkeys(again, when),
+    )
+    plot.write(RESULTS / "latest.svg", merged)
+    print(f"\nwritten to {RESULTS}")
 
 
 def measure(case: Case, rounds: int) -> tuple[dict[str, list[dict[str, float]]], dict[str, str]]:
