@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import boto3
 import pytest
@@ -19,19 +17,10 @@ from pyworkflow_aws.dynamodb.table import initialise
 
 HERE = Path(__file__).parent
 PACKAGES = HERE.parent / "packages"
-sys.path[:0] = [str(HERE), str(PACKAGES / "pyworkflow-celery" / "tests")]  # what workers import too; servers for them
+sys.path[:0] = [str(HERE), *(str(PACKAGES / f"pyworkflow-{name}" / "tests") for name in ("celery", "aws"))]  # servers
 
-from celery_servers import Redis  # noqa: E402 -- found by the path above
-
-
-def _ministack() -> ModuleType:
-    path = PACKAGES / "pyworkflow-aws" / "tests" / "ministack.py"
-    spec = importlib.util.spec_from_file_location("ministack", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+import ministack  # noqa: E402 -- found by the path above
+from celery_servers import Redis  # noqa: E402 -- as above
 
 
 @pytest.fixture
@@ -48,13 +37,12 @@ def figure() -> Callable[[str], None]:
 @pytest.fixture
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The environment of the owner of an account on an emulator of AWS."""
-    emulator = _ministack()
     folder = tmp_path / "ministack"
     folder.mkdir()
-    with emulator.running(folder) as url:
+    with ministack.running(folder) as url:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             monkeypatch.delenv(name, raising=False)
-        for name, value in emulator.owner(url, "300000000000", tmp_path).items():
+        for name, value in ministack.owner(url, "300000000000", tmp_path).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers whose account it was
         yield

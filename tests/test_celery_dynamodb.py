@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -19,31 +17,20 @@ from pyworkflow_aws.dynamodb.client import Client
 from pyworkflow_aws.dynamodb.table import initialise
 
 PACKAGES = Path(__file__).parents[1] / "packages"
-sys.path.insert(0, str(PACKAGES / "pyworkflow-celery" / "tests"))  # its workflows and its workers
+sys.path[:0] = [str(PACKAGES / f"pyworkflow-{name}" / "tests") for name in ("celery", "aws")]  # flows and servers
 
 import celery_flows as flows  # noqa: E402 -- found by the path above
+import ministack  # noqa: E402 -- as above
 from celery_servers import Workers  # noqa: E402 -- as above
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(180)]
 
 
-def emulator() -> ModuleType:
-    """Import the module of pyworkflow-aws's tests that starts an emulator of AWS."""
-    path = PACKAGES / "pyworkflow-aws" / "tests" / "ministack.py"
-    spec = importlib.util.spec_from_file_location("ministack", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     folder = tmp_path_factory.mktemp("celery-dynamodb")
-    aws = emulator()
-    with aws.running(tmp_path_factory.mktemp("ministack")) as url, pytest.MonkeyPatch.context() as environment:
-        for name, value in aws.owner(url, "200000000000", folder).items():
+    with ministack.running(tmp_path_factory.mktemp("ministack")) as url, pytest.MonkeyPatch.context() as environment:
+        for name, value in ministack.owner(url, "200000000000", folder).items():
             environment.setenv(name, value)
         client = Client("runs", None, None, 1, None)
         client.open()

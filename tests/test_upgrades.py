@@ -31,10 +31,11 @@ from pyworkflow_sqlite import SQLiteStorage
 from pyworkflow_sqlite.schema import MIGRATIONS
 
 GOLDEN = Path(__file__).with_name("golden")
-sys.path.insert(0, str(GOLDEN))
+sys.path[:0] = [str(GOLDEN), str(GOLDEN.parents[1] / "packages" / "pyworkflow-aws" / "tests")]
 
 import golden_flows as flows  # noqa: E402 -- found by the path above
-from make_table import emulator, one_text  # noqa: E402 -- as above
+import ministack  # noqa: E402 -- as above
+from make_table import one_text  # noqa: E402 -- as above
 
 FOLDERS = sorted(path.parent for path in GOLDEN.glob("*/runs.db.base64"))
 TABLES = sorted(GOLDEN.glob("*/dynamodb/table.json"))
@@ -68,8 +69,8 @@ class Written:
 def aws(tmp_path_factory):
     """An emulator of AWS, which the environment speaks of."""
     scratch = tmp_path_factory.mktemp("ministack")
-    with emulator().running(scratch) as url, pytest.MonkeyPatch.context() as environment:
-        for name, value in emulator().owner(url, "500000000000", scratch).items():
+    with ministack.running(scratch) as url, pytest.MonkeyPatch.context() as environment:
+        for name, value in ministack.owner(url, "500000000000", scratch).items():
             environment.setenv(name, value)
         yield url
 

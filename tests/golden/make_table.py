@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.util
 import json
 import os
 import sys
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "packages" / "pyworkflow-aws" / "tests")]
 
 import boto3  # noqa: E402 -- below the path
 import make  # noqa: E402 -- found by the path above
+import ministack  # noqa: E402 -- as above
 
 import pyworkflow  # noqa: E402 -- as above
 from pyworkflow.model import RunQuery  # noqa: E402 -- as above
@@ -32,17 +32,6 @@ from pyworkflow_aws.dynamodb.payloads import packed, unpacked  # noqa: E402 -- a
 ROOT = f"{HERE.parents[1]}/"
 LINE = 90
 TABLE = "golden"
-
-
-def emulator() -> Any:
-    """Import the module of pyworkflow-aws's tests that starts an emulator of AWS."""
-    path = HERE.parents[1] / "packages" / "pyworkflow-aws" / "tests" / "ministack.py"
-    spec = importlib.util.spec_from_file_location("ministack", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def in_lines(text: str) -> str | list[str]:
@@ -107,11 +96,9 @@ async def table() -> dict[str, Any]:
 def main() -> None:
     folder = HERE / pyworkflow.__version__ / "dynamodb"
     folder.mkdir()
-    with tempfile.TemporaryDirectory() as scratch:
-        aws = emulator()
-        with aws.running(Path(scratch)) as url:
-            os.environ.update(aws.owner(url, "400000000000", Path(scratch)))
-            made = asyncio.run(table())
+    with tempfile.TemporaryDirectory() as scratch, ministack.running(Path(scratch)) as url:
+        os.environ.update(ministack.owner(url, "400000000000", Path(scratch)))
+        made = asyncio.run(table())
     (folder / "table.json").write_text(f"{json.dumps(made, indent=1)}\n", encoding="ascii")
 
 

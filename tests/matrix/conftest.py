@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import boto3
@@ -24,24 +22,14 @@ from pyworkflow_aws.transient_lambda import run_in_function
 
 HERE = Path(__file__).parent
 PACKAGES = HERE.parents[1] / "packages"
-sys.path[:0] = [str(HERE), str(PACKAGES / "pyworkflow-celery" / "tests")]  # what workers import too; servers for them
+sys.path[:0] = [str(HERE), *(str(PACKAGES / f"pyworkflow-{name}" / "tests") for name in ("celery", "aws"))]  # servers
 
-from celery_servers import Redis, Workers  # noqa: E402 -- found by the path above
+import ministack  # noqa: E402 -- found by the path above
+from celery_servers import Redis, Workers  # noqa: E402 -- as above
 from matrix_places import PLACES, RETRY  # noqa: E402 -- as above
 from matrix_play import Told, play  # noqa: E402 -- as above
 
 # -- servers, workers and functions ----------------------------------------------------------------------------
-
-
-def ministack() -> ModuleType:
-    """Import the module of pyworkflow-aws's tests that starts an emulator of AWS."""
-    path = PACKAGES / "pyworkflow-aws" / "tests" / "ministack.py"
-    spec = importlib.util.spec_from_file_location("ministack", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +40,8 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory, scratch: Path) -> Iterator[dict[str, str]]:
     """The environment of the owner of an account on an emulator of AWS."""
-    emulator = ministack()
-    with emulator.running(tmp_path_factory.mktemp("ministack")) as url:
-        yield emulator.owner(url, "300000000000", scratch)
+    with ministack.running(tmp_path_factory.mktemp("ministack")) as url:
+        yield ministack.owner(url, "300000000000", scratch)
 
 
 @pytest.fixture(scope="module")

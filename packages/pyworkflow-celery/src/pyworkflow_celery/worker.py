@@ -99,11 +99,11 @@ def _told_to_stop(**_: Any) -> None:
     _close_pipe()
     if process._process is not None:  # noqa: SLF001 -- of our own
         process._process.begin_to_stop()  # noqa: SLF001 -- as above
-    runtime = process.celery_runtime(default_app())
-    if (
-        Begin.celery is not None and runtime.settings.app is None
-    ):  # else there may be tasks of others, which may take long
-        limit = runtime.settings.grace.total_seconds() + _MARGIN
+    if Begin.celery is None:
+        return
+    settings = process.celery_runtime(default_app()).settings
+    if settings.app is None:  # else there may be tasks of others, which may take long
+        limit = settings.grace.total_seconds() + _MARGIN
         threading.Thread(target=_leave_after, args=(limit,), name="pyworkflow-end", daemon=True).start()
 
 

@@ -93,7 +93,10 @@ class Worker(Advancing):
         execution = Execution(run.id, workflow, Machine(workflow.body, run.id), lease)
         now = started.at
         decision = decide(execution, [started], now)
-        if decision.status is Status.CONTINUED:  # whoever takes it up creates the next run first
+        hooks = () if decision.also is None or decision.status else decision.also.hooks
+        if decision.status is Status.CONTINUED or doubled(
+            hooks
+        ):  # it takes more than one write: so it is taken up later
             execution.machine.close()
             return await self._create(run, started)
         decision = self._share(execution, decision, now)
@@ -103,10 +106,6 @@ class Worker(Advancing):
         run = evolve(run, status=status, length=len(decision.events), ended_at=ended, attributes=said)
         own = free_job(lease, decision.wake) if decision.parked else lease
         jobs: Sequence[Job] = () if decision.status else (own, *decision.jobs)
-        hooks = () if decision.also is None or decision.status else decision.also.hooks
-        if doubled(hooks):
-            execution.machine.close()
-            return await self._create(run, started)
         existing: Run | None = run
         self._beginning.append(self.name)
         try:
