@@ -202,7 +202,7 @@ async def of_storage(app: App, storage: Counting) -> list[Count]:
     return [
         Count(f"transactions of a run of {STEPS} steps: one a step, and its start", sequence, STEPS + 1),
         Count("transactions of 200 runs of 10 steps at once", at_once, 15),
-        Count("SQL statements of a step: begin, insert, commit", await statements(app, storage), 3),
+        Count("SQL statements of a step, which is a transaction", await statements(app, storage), 1),
         Count("events loaded by a run that goes on where it is", held, 0),
         # Whoever sends a payload reads the history once, for the hook's type; the run itself reads what is new.
         Count("events loaded for a payload, beyond the history", storage.loaded - events, 4),

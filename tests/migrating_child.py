@@ -11,6 +11,7 @@ import os
 import signal
 import sqlite3
 import sys
+from typing import Any
 
 from pyworkflow_sqlite import SQLiteStorage, database, schema
 
@@ -41,10 +42,11 @@ def dying(connection: sqlite3.Connection, path: str) -> None:
     migrate(connection, path)
 
 
-def settled(self: database.Database, connection: sqlite3.Connection) -> None:
+def settled(self: database.Database, connection: sqlite3.Connection, *act: Any) -> Any:
     """Commit, and count no more."""
-    commit(self, connection)
+    result = commit(self, connection, *act)
     connection.set_trace_callback(None)
+    return result
 
 
 migrate, commit = schema.migrate, database.Database._commit

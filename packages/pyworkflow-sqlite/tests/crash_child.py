@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 import sys
+from typing import Any
 
 from pyworkflow import App, current_step, sleep, step, workflow
 from pyworkflow.errors import RunExists
@@ -42,15 +42,16 @@ def die_at(number: int, when: str) -> None:
     """Kill this process right before or right after its commit *number*."""
     commit, count = Database._commit, 0
 
-    def counted(self: Database, connection: sqlite3.Connection) -> None:
+    def counted(self: Database, *args: Any) -> Any:
         nonlocal count
         count += 1
         if (count, when) == (number, "before"):
             os.kill(os.getpid(), signal.SIGKILL)
-        commit(self, connection)
+        result = commit(self, *args)
         if (count, when) == (number, "after"):
             os.kill(os.getpid(), signal.SIGKILL)
         print(f"commit {count}", flush=True)
+        return result
 
     Database._commit = counted  # type: ignore[method-assign]
 

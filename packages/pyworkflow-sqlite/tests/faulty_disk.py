@@ -163,10 +163,13 @@ class _Connection:
 
     def execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> _Rows:
         rows = _translated(lambda: list(self._inner.execute(sql, values or None)))
-        return _Rows(rows, self._inner.changes())
+        writes = sql.split(None, 1)[0] in {"insert", "update", "delete"}
+        return _Rows(rows, self._inner.changes() if writes else -1)
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> _Rows:
-        return _Rows(_translated(lambda: list(self._inner.executemany(sql, rows))))
+        before = self.total_changes
+        done = _translated(lambda: list(self._inner.executemany(sql, rows)))
+        return _Rows(done, self.total_changes - before)
 
     @property
     def total_changes(self) -> int:

@@ -202,8 +202,8 @@ class Advancing(Family):
         self, execution: Execution, facts: Sequence[Event], *, all_steps: bool = False
     ) -> Pending | None:
         """Write *facts* and what the workflow makes of them; return a step for the caller to go on with."""
-        execution.inbox.extend(facts)
         if execution.busy or execution.gone:
+            execution.inbox.extend(facts)
             execution.again = True
             return None
         execution.busy = True
@@ -214,30 +214,29 @@ class Advancing(Family):
                 elif execution.stale or execution.machine.away:  # likely there is something: saves a conflict
                     await self._catch_up(execution)
                     all_steps = True
-                facts, execution.inbox, execution.again = execution.inbox, [], False
-                length: int | None = None
-                with suppress(Conflict):
-                    now = self.clock.now()
-                    every = all_steps or self.draining  # then steps are not begun, and must not be taken for under way
-                    decision = self._share(execution, decide(execution, facts, now, all_steps=every), now)
-                    length = await self._write(execution, decision, now)
+                if execution.inbox:
+                    facts, execution.inbox = [*facts, *execution.inbox], []
+                execution.again = False
+                now = self.clock.now()
+                every = all_steps or self.draining  # then steps are not begun, and must not be taken for under way
+                decision = self._share(execution, decide(execution, facts, now, all_steps=every), now)
+                try:
+                    length: int | None = await self._write(execution, decision, now)
+                except Conflict:
+                    length = None
                 # Not within an except: the conflict would become the context of errors that the workflow raises.
                 if length is None:  # told something meanwhile: take it in, and decide again
                     await self._rebuild(execution)
-                    execution.inbox[:0] = still_news(execution.machine, facts)
+                    facts = still_news(execution.machine, facts)
                     all_steps = True
                     continue
                 todo = self._written(execution, decision, length)
                 if execution.gone or self.draining:
                     return None
                 if not execution.inbox and not execution.stale and not execution.again:
-                    if len(todo) == 1 and type(todo[0].command) is CallStep:
-                        return todo[0]
-                    first = next((pending for pending in todo if isinstance(pending.command, CallStep)), None)
-                    self._dispatch(execution, [pending for pending in todo if pending is not first])
-                    return first
+                    return self._first_of(execution, todo)
                 self._dispatch(execution, todo)
-                all_steps = False
+                facts, all_steps = (), False
         except NOT_OURS:
             self._drop(execution)
         except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
@@ -245,6 +244,14 @@ class Advancing(Family):
         finally:
             execution.busy, execution.starting = False, 0
         return None
+
+    def _first_of(self, execution: Execution, todo: Sequence[Pending]) -> Pending | None:
+        """Return a step for the caller to go on with, and see to the others."""
+        if len(todo) == 1 and todo[0].kind is CallStep:
+            return todo[0]
+        first = next((pending for pending in todo if pending.kind is CallStep), None)
+        self._dispatch(execution, [pending for pending in todo if pending is not first])
+        return first
 
     def _share(self, execution: Execution, decision: Decision, now: datetime) -> Decision:
         options = self.options
@@ -258,8 +265,9 @@ class Advancing(Family):
     async def _write(self, execution: Execution, decision: Decision, now: datetime) -> int:
         if not decision.events and not decision.parked and not (execution.unsure and decision.todo):
             return execution.length
-        jobs: Sequence[Job] = [*decision.jobs, *([free_job(execution.lease, decision.wake)] if decision.parked else ())]
-        waits, also = pauses(), decision.also
+        jobs, also, waits = decision.jobs, decision.also, None
+        if decision.parked:
+            jobs = [*jobs, free_job(execution.lease, decision.wake)]
         if also is not None and (twice := doubled(also.hooks)):
             taken = HookTaken("the token of the hook is in use by another hook of this run", twice[0].token)
             also, jobs = _refused(execution, also, twice, taken, now), decision.jobs
@@ -282,6 +290,7 @@ class Advancing(Family):
                 also, jobs = _refused(execution, also, refused, taken, now), decision.jobs
             except StorageError as error:  # what was done is not thrown away because the disk is full
                 logger.warning("run %s cannot be written, trying again: %s", execution.run_id, error)
+                waits = waits or pauses()
                 await asyncio.sleep(next(waits))
             else:
                 execution.unsure = False
@@ -389,7 +398,7 @@ class Advancing(Family):
         if self.draining or execution.gone:
             return
         for pending in steps:
-            carry = self._start_child if isinstance(pending.command, StartChild) else self._carry
+            carry = self._start_child if pending.kind is StartChild else self._carry
             task = asyncio.create_task(carry(execution, pending))
             execution.running[pending.op] = task
             self._keep(task)
@@ -397,16 +406,18 @@ class Advancing(Family):
     async def _carry(self, execution: Execution, pending: Pending | None) -> None:
         task = asyncio.current_task()
         while pending is not None:
-            execution.running[pending.op] = task  # type: ignore[assignment]
-            execution.machine.begin(pending.op)
+            op = pending.op
+            execution.running[op] = task  # type: ignore[assignment]
+            execution.machine.begin(op)
             try:
                 event = await self._attempt(execution, pending)
             except Exception as error:  # noqa: BLE001 -- the step's own are events: this is a step or policy not to be had
                 await self._give_up(execution, error)
                 return
-            if execution.running.pop(pending.op, None) is not task:
+            pending = None  # so that what is over does not live on while what came of it is written
+            if execution.running.pop(op, None) is not task:
                 return  # nobody waits for it any more
-            pending = await self._advance(execution, [event])
+            pending = await self._advance(execution, (event,))
 
     async def _insist(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
         waits = pauses()

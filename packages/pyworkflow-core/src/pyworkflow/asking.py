@@ -37,12 +37,12 @@ class Asking(ABC):
     _said: list[dict[str, Plain]]
 
     @abstractmethod
-    def ask(self, make: Callable[[int], Command]) -> asyncio.Future[Any]:
-        """Ask for an operation; *make* is given its number once the workflow has come to rest."""
+    def ask(self, kind: type[Command], *fields: Any) -> asyncio.Future[Any]:
+        """Ask for an operation: a command of *kind*, with these fields after its number."""
 
     @abstractmethod
-    def enlist(self, make: Callable[[int], Command], listener: Listener) -> Pending:
-        """Note that the current task asks for an operation."""
+    def enlist(self, listener: Listener, kind: type[Command], fields: tuple[Any, ...]) -> Pending:
+        """Note that the current task asks for an operation; it is numbered once the workflow has come to rest."""
 
     @abstractmethod
     def abandon(self, pending: Pending) -> None:
@@ -52,22 +52,18 @@ class Asking(ABC):
         """Have a step carried out; its result, or its error, is what was recorded."""
         signature = step.signature
         plain_args, plain_kwargs = signature.encode_call(args, kwargs)
-        name = step.name
-        value = await self.ask(lambda op: CallStep(op, name, plain_args, plain_kwargs))
-        return signature.decode_result(value)
+        return signature.decode_result(await self.ask(CallStep, step.name, plain_args, plain_kwargs))
 
     async def sleep(self, delay: float | None, until: datetime | None) -> None:
         """Wait for a durable timer; a time that has passed already is none."""
         if (until is not None and until > self.now()) or (delay is not None and delay > 0):
-            await self.ask(lambda op: StartTimer(op, "sleep", delay, until))
+            await self.ask(StartTimer, "sleep", delay, until)
 
     async def call_child(self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Have a run of *workflow* started, and wait for its result or its error."""
         signature = workflow.signature
         plain_args, plain_kwargs = signature.encode_call(args, kwargs)
-        name = workflow.name
-        value = await self.ask(lambda op: StartChild(op, name, plain_args, plain_kwargs))
-        return signature.decode_result(value)
+        return signature.decode_result(await self.ask(StartChild, workflow.name, plain_args, plain_kwargs))
 
     async def start_child(
         self,
@@ -79,10 +75,9 @@ class Asking(ABC):
     ) -> str:
         """Have a run of *workflow* started; return its id once it is there."""
         plain_args, plain_kwargs = workflow.signature.encode_call(args, kwargs)
-        name = workflow.name
-        started: str = await self.ask(
-            lambda op: StartChild(op, name, plain_args, plain_kwargs, run_id or "", key, detached=True)
-        )
+        detached = True
+        fields = workflow.name, plain_args, plain_kwargs, run_id or "", key, detached
+        started: str = await self.ask(StartChild, *fields)
         return started
 
     def new_token(self) -> str:
@@ -95,9 +90,8 @@ class Asking(ABC):
         """Open a hook; its payloads arrive in what is returned."""
         digest = token_digest(token)
         inbox = Inbox(encode, spec.many, spec.name, digest, spec.own)
-        pending = self.enlist(
-            lambda op: OpenHook(op, spec.name, digest, spec.typed, spec.many, spec.delay, spec.until), inbox
-        )
+        fields = spec.name, digest, spec.typed, spec.many, spec.delay, spec.until
+        pending = self.enlist(inbox, OpenHook, fields)
         inbox.on_close = lambda: self.abandon(pending)
         return inbox
 

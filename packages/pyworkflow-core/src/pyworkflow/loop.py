@@ -192,7 +192,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         context = options.pop("context", None) or copy_context()
         task = WorkflowTask(coro, loop=self, context=context, **options)
         task.context = context
-        task.lane = parent if _WAIT_FOR and _asked_by_wait_for() else parent.child() if self._tasks else self.root
+        task.lane = self.root if not self._tasks else parent if _WAIT_FOR and _asked_by_wait_for() else parent.child()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -53,7 +53,7 @@ Body = Callable[[Plain, Plain], Coroutine[Any, Any, Plain]]
 
 Outcome = RunCompleted | RunFailed | RunCancelled | RunContinued
 
-_WITH_TIME = (StartTimer, OpenHook)  # a union would be made anew for each look at it
+_WITH_TIME = (StartTimer, OpenHook)
 
 MAX_EVENTS = 50_000
 """A run whose history is longer is asked to continue as a new one."""
@@ -390,15 +390,15 @@ class Machine(Asking):
 
     # -- asking --------------------------------------------------------------------
 
-    def ask(self, make: Callable[[int], Command]) -> asyncio.Future[Any]:
-        """Ask for an operation; *make* is given its number once the workflow has come to rest."""
+    def ask(self, kind: type[Command], *fields: Any) -> asyncio.Future[Any]:
+        """Ask for an operation: a command of *kind*, with these fields after its number."""
         answer = Answer(loop=self._loop)
         answer.machine = self
-        answer.pending = self.enlist(make, answer)
+        answer.pending = self.enlist(answer, kind, fields)
         return answer
 
-    def enlist(self, make: Callable[[int], Command], listener: Listener) -> Pending:
-        """Note that the current task asks for an operation."""
+    def enlist(self, listener: Listener, kind: type[Command], fields: tuple[Any, ...]) -> Pending:
+        """Note that the current task asks for an operation; it is numbered once the workflow has come to rest."""
         if self._closed:
             raise Parked
         if self._seen >= MAX_EVENTS:
@@ -409,7 +409,7 @@ class Machine(Asking):
         task = asyncio.current_task(self._loop)
         lane: Lane = task.lane if isinstance(task, WorkflowTask) else self._loop.root
         lane.ops += 1
-        pending = Pending(make, listener, (lane.path, lane.ops), task)
+        pending = Pending(listener, kind, fields, lane, lane.ops, task)
         self._fresh.append(pending)
         return pending
 
@@ -417,16 +417,16 @@ class Machine(Asking):
         # Sorted by task and not by time: stdlib functions take more or fewer turns of the loop from Python to Python.
         fresh = self._fresh
         if len(fresh) > 1:
-            fresh.sort(key=lambda pending: pending.order)
+            fresh.sort(key=lambda pending: (pending.lane.path, pending.turn))
         for pending in fresh:
             listener = pending.listener
             if listener.cancelled():
                 continue
             self._ops = op = self._ops + 1
             pending.op = op
-            pending.command = self._asked[op] = pending.make(op)
+            pending.command = self._asked[op] = pending.kind(op, *pending.fields)
             self.pending[op] = pending
-            if isinstance(pending.command, _WITH_TIME):
+            if pending.kind in _WITH_TIME:
                 self._waking[op] = pending
         fresh.clear()
 
@@ -437,7 +437,7 @@ class Machine(Asking):
 
     def start_timer(self, handle: asyncio.TimerHandle, delay: float) -> None:
         """Have *handle* called after *delay* seconds, by an event."""
-        self._timers[handle] = self.enlist(lambda op: StartTimer(op, "timer", delay), handle)
+        self._timers[handle] = self.enlist(handle, StartTimer, ("timer", delay))
 
     def stop_timer(self, handle: asyncio.TimerHandle) -> None:
         """Forget *handle*."""

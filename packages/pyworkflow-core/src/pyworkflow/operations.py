@@ -14,6 +14,7 @@ from pyworkflow.model import Command, OpenHook, Posted, StartTimer
 from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:
+    from pyworkflow.loop import Lane
     from pyworkflow.machine import Machine
 
 
@@ -118,9 +119,11 @@ class Pending:
     """An operation that the workflow asked for and that is not answered.
 
     Attributes:
-        make: Makes the command, of its number.
         listener: Who waits for the answer.
-        order: By what operations that were asked at the same moment are numbered.
+        kind: What is asked for.
+        fields: All of the command but its number.
+        lane: Where in the workflow it was asked for, and
+        turn: as which one there: operations that were asked for at the same moment are numbered by that.
         task: The workflow's task that asked, for error messages.
         op: Its number; 0 before the workflow has come to rest.
         command: What was asked for; unset before the workflow has come to rest.
@@ -132,9 +135,11 @@ class Pending:
         away: Of a step: it has a job of its own, whose holder sees to its attempts.
     """
 
-    make: Callable[[int], Command]
     listener: Listener
-    order: tuple[tuple[int, ...], int]
+    kind: type[Command]
+    fields: tuple[Any, ...]
+    lane: Lane
+    turn: int
     task: asyncio.Task[Any] | None
     op: int = 0
     command: Command | None = None

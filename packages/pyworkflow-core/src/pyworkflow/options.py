@@ -25,7 +25,7 @@ class WorkerOptions:
 
     lease: timedelta = timedelta(seconds=10)
     sweep: timedelta = timedelta(seconds=1)
-    batch: int = 500
+    batch: int = 250
     threads: int = 32
     kept: int = 1000
     replay: bool = False

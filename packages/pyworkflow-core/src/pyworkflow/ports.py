@@ -70,7 +70,7 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def append(
+    def append(
         self,
         run_id: str,
         events: Sequence[Event],
@@ -82,8 +82,10 @@ class Storage(ABC):
         status: Status | None = None,
         now: datetime | None = None,
         also: Effects | None = None,
-    ) -> int:
+    ) -> Awaitable[int]:
         """Add *events* to the history, write *jobs* and set *status*, all in one transaction, or nothing at all.
+
+        An ``async def`` does, and so does a function that returns a future.
 
         Args:
             run_id: Which run.

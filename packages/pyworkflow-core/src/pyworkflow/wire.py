@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
@@ -43,9 +43,7 @@ def loads(text: str | bytes) -> list[Event]:
     if data["spec"] > SPEC:
         raise StorageError(f"written by a newer pyworkflow (spec {data['spec']}; this one reads up to {SPEC})")
     try:
-        return [
-            read(event) if (read := _READERS.get(event["type"])) else _read(event, Event) for event in data["events"]
-        ]
+        return [_READERS[event["type"]](event) for event in data["events"]]
     except KeyError as error:
         raise StorageError(f"damaged events: {error} is missing or unknown in {cut(text)}") from None
     except Exception as error:  # noqa: BLE001 -- the text can be anything, and so can the complaint
@@ -99,7 +97,14 @@ def _converter() -> Converter:
 
 _events = _converter()
 _write: Callable[[Any], Any] = _events.get_unstructure_hook(Event)
-_read: Callable[[Any, Any], Any] = _events.get_structure_hook(Event)
+
+
+def _reader(cls: type[Event]) -> Callable[[Any], Event]:
+    read: Callable[[Any, Any], Event] = _events.get_structure_hook(cls)
+    return lambda data: read(data, cls)
+
+
+_read_any_requested = _reader(Requested)
 
 
 # -- the events of every step and timer, by hand: they are what a run is made of -----------------------
@@ -158,7 +163,7 @@ def _read_completed(data: Any) -> Completed:
 def _read_requested(data: Any) -> Event:
     command = data["command"]
     if command["kind"] != CallStep.kind:
-        return cast("Event", _read(data, Event))
+        return _read_any_requested(data)
     op, name = _whole(command["op"]), command["name"]
     if type(name) is not str:
         raise TypeError(f"{name!r:.40} is no str")
@@ -179,6 +184,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     RunCompleted: _write_run_completed,
 }
 _READERS: dict[str, Callable[[Any], Event]] = {
+    **{_tag_of_event(cls): _reader(cls) for cls in get_args(Event)},
     "completed": _read_completed,
     "requested": _read_requested,
     "fired": _read_fired,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -32,6 +33,9 @@ CHECKPOINT = 250
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
+Row = tuple[str, tuple[Any, ...], Any]
+"""All that an operation comes to if all is as it expects, and none of it else: a statement that writes one row, its
+values, and the result."""
 
 _ADVICE = {
     "SQLITE_FULL": "the disk is full; free some space, nothing acknowledged is lost",
@@ -51,6 +55,7 @@ class _Item:
     writes: bool
     future: asyncio.Future[Any] | Future[Any]
     loop: asyncio.AbstractEventLoop | None
+    row: Row | None = None
 
 
 @define(eq=False)
@@ -113,12 +118,12 @@ class Database:
             assert thread is not None  # noqa: S101 -- is_open says so
             thread.join()
 
-    def submit(self, operation: Operation[T], *, writes: bool) -> asyncio.Future[T]:
-        """Have the thread carry out *operation*; the future belongs to the running event loop."""
+    def submit(self, operation: Operation[T], *, writes: bool, row: Row | None = None) -> asyncio.Future[T]:
+        """Have the thread carry out *operation*, or what it comes to; the future belongs to the running event loop."""
         self._check()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        item = _Item(operation, writes, future, loop)
+        item = _Item(operation, writes, future, loop, row)
         gathered = self._gathered.get(loop)
         if gathered is None:
             self._gathered[loop] = [item]
@@ -244,16 +249,22 @@ class Database:
         return [result for item in batch for result in self._carry_out(connection, [item], patience)]
 
     def _transaction(self, connection: sqlite3.Connection, batch: Sequence[_Item], patience: float) -> list[Any]:
+        rows = [item.row for item in batch if item.row is not None]
+        if len(batch) == len(rows) == 1:  # a statement is a transaction
+            started = time.perf_counter()
+            statement, values, result = rows[0]
+            if self._insist(partial(self._commit, connection, statement, values), patience):
+                self._took = time.perf_counter() - started
+                self._written += 1
+                return [result]
         self._begin(connection, patience)
         started = time.perf_counter()
         before = connection.total_changes
         try:
-            results = []
-            for item in batch:
-                try:
-                    results.append(item.operation(connection))
-                except WorkflowError as error:
-                    results.append(error)
+            if len(rows) > 1 and _add(connection, rows):
+                results = [_one(connection, item) if item.row is None else item.row[2] for item in batch]
+            else:
+                results = [_one(connection, item) for item in batch]
             if connection.total_changes != before:
                 self._commit(connection)
             else:
@@ -267,20 +278,21 @@ class Database:
         self._written += len(batch)
         return results
 
-    def _commit(self, connection: sqlite3.Connection) -> None:
-        """End a transaction; tests count these, and die at them."""
-        connection.execute("commit")
-        self.commits += 1
+    def _commit(self, connection: sqlite3.Connection, statement: str = "commit", values: tuple[Any, ...] = ()) -> bool:
+        """Carry out what commits; return whether anything was written. Tests count these, and die at them."""
+        written = connection.execute(statement, values).rowcount != 0
+        self.commits += written
+        return written
 
     def _begin(self, connection: sqlite3.Connection, patience: float) -> None:
-        self._insist(lambda: connection.execute("begin immediate"), patience)
+        self._insist(partial(connection.execute, "begin immediate"), patience)
 
-    def _insist(self, act: Callable[[], object], patience: float) -> None:
+    def _insist(self, act: Callable[[], T], patience: float) -> T:
         """Do *act*, again and again while others hold the lock: SQLite's own waiting is not fair."""
         deadline, pause = time.monotonic() + patience, 0.0005
         while True:
             try:
-                act()
+                return act()
             except sqlite3.OperationalError as error:
                 if not _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
                     raise
@@ -292,8 +304,6 @@ class Database:
                     raise StorageBusy(msg) from error
                 time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter
                 pause = min(2 * pause, 0.02)
-            else:
-                return
 
     def _one(self, connection: sqlite3.Connection, item: _Item) -> Any:
         try:
@@ -307,6 +317,24 @@ class Database:
         name = _name(error)
         advice = next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "see the cause")
         return StorageError(f"{self.path}: {error}: {advice}")
+
+
+def _one(connection: sqlite3.Connection, item: _Item) -> Any:
+    try:
+        return item.operation(connection)
+    except WorkflowError as error:
+        return error
+
+
+def _add(connection: sqlite3.Connection, rows: Sequence[Row]) -> bool:
+    """Write *rows*, by one call for each statement; if one of them cannot be written, write none and return False."""
+    connection.execute("savepoint rows")
+    for wanted in dict.fromkeys(statement for statement, *_ in rows):
+        values = [values for statement, values, _ in rows if statement is wanted]
+        if connection.executemany(wanted, values).rowcount != len(values):
+            connection.execute("rollback to rows")
+            return False
+    return True
 
 
 def _name(error: sqlite3.Error) -> str:

@@ -21,20 +21,16 @@ Packed = Sequence[tuple[int, str, tuple[Any, ...]]]
 """For each run that is told something, or created: how many events, the events as stored, and the job to make due."""
 
 
-def told(also: Effects | None, now: datetime | None) -> Packed:
+def told(also: Effects, now: datetime | None) -> Packed:
     """Return the messages of an append as they are stored."""
-    if also is None:
-        return ()
     return [
         (len(message.events), wire.dumps(message.events), job_row(Job(message.run_id, RUN_OP, now)))
         for message in also.tell
     ]
 
 
-def begun(also: Effects | None, now: datetime | None) -> Packed:
+def begun(also: Effects, now: datetime | None) -> Packed:
     """Return the runs that an append creates as they are stored."""
-    if also is None:
-        return ()
     return [
         (len(new.events), wire.dumps(new.events), job_row(Job(new.run.id, RUN_OP, now, new.run.workflow)))
         for new in also.begin

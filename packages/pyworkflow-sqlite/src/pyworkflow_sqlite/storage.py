@@ -6,32 +6,19 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pyworkflow import wire
-from pyworkflow.errors import ConfigError, Conflict, DamagedHistory, LeaseLost, RunEnded, RunNotFound
+from pyworkflow.errors import ConfigError, DamagedHistory, RunNotFound
 from pyworkflow.model import Effects, Event, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.plain import Plain
 from pyworkflow.ports import Storage
+from pyworkflow_sqlite.appending import Append
 from pyworkflow_sqlite.database import Database
-from pyworkflow_sqlite.effects import (
-    ADD_EVENTS,
-    ADD_JOB,
-    LENGTH,
-    add_run,
-    begun,
-    check_hooks,
-    check_new,
-    check_open,
-    open_hooks,
-    told,
-    write_effects,
-    write_job,
-)
+from pyworkflow_sqlite.effects import ADD_JOB, add_run, begun, check_hooks, open_hooks, told
 from pyworkflow_sqlite.liveness import liveness
 from pyworkflow_sqlite.rows import (
     HOOK_COLUMNS,
@@ -47,20 +34,12 @@ from pyworkflow_sqlite.rows import (
 
 logger = logging.getLogger(__name__)
 
-_FINAL = tuple(status.value for status in Status if status.is_final)
 _CHUNK = 500
-_HOLDER = "select worker, epoch from jobs where run_id = ? and op = ?"
 _LAPSED = (  # those whose time is up, and those that wrote a job when it was up already
     "select id from workers where until <= ? and id <> ? union select worker from jobs "
     "where worker is not null and worker <> ? and not exists (select 1 from workers where id = jobs.worker)"
 )
 _ALL_EVENTS = "select seq, n, data from events where run_id = ? order by seq"
-# A step of a sequence, at one go: without the lease, or on another length, there is no seq, and nothing is written.
-_ADD_HELD = (
-    "insert or ignore into events (run_id, seq, n, data) values (?, (select ? from jobs where run_id = ? and op = ? "
-    "and worker = ? and epoch = ? "
-    "and ? = (select seq + n from events where run_id = jobs.run_id order by seq desc limit 1)), ?, ?)"
-)
 _TAKE_JOB = (
     "update jobs set worker = ?, epoch = epoch + 1, recoveries = recoveries + lapsed, due = null, woken = 0 "
     "where run_id = ? and op = ? returning run_id, op, workflow, queue, data, epoch, lapsed, recoveries, "
@@ -161,7 +140,7 @@ class SQLiteStorage(Storage):
             raise DamagedHistory(msg)
         return run, events_of(run_id, packed, after)
 
-    async def append(  # noqa: C901 -- the common case is told apart, for speed
+    def append(
         self,
         run_id: str,
         events: Sequence[Event],
@@ -173,75 +152,17 @@ class SQLiteStorage(Storage):
         status: Status | None = None,
         now: datetime | None = None,
         also: Effects | None = None,
-    ) -> int:
+    ) -> Awaitable[int]:
         """Add to a history; see `Storage.append`."""
-        data = wire.dumps(events) if events else ""
-        at_once = None
-        if (
-            expected is not None
-            and lease is not None
-            and events
-            and not lease.lapsed
-            and (also is None or not (also.hooks or also.begin))
-        ):
-            seq = expected + 1
-            at_once = run_id, seq, run_id, lease.op, lease.worker, lease.epoch, seq, len(events), data
-            if status is None and not jobs and not finish and also is None:
-                if await self._database.submit(partial(_add_held, at_once), writes=True):
-                    return expected + len(events)
-                at_once = None
-        rows = [job_row(job) for job in jobs]
-        ended = micros(now) if now is not None and status is not None and status.is_final else None
-        messages, new = told(also, now), begun(also, now)
-
-        def operation(db: sqlite3.Connection) -> int:
-            if at_once is not None and _add_held(at_once, db):
-                length: int = at_once[1] - 1
-            else:
-                length = self._check(db, run_id, expected, lease, status)
-                if also is not None:
-                    check_hooks(db, also.hooks)
-                    check_new(db, also)
-                    if lease is None:
-                        check_open(db, run_id, also.close)
-                if events:
-                    db.execute(ADD_EVENTS, (run_id, length + 1, len(events), data))
-            if status is not None:
-                _set_status(db, run_id, status, ended)
-            if lease is not None and lease.lapsed:
-                db.execute("update jobs set lapsed = 0 where run_id = ? and op = ?", (run_id, lease.op))
-            if finish and lease is not None and status in {None, Status.RUNNING}:  # else they are all gone
-                db.execute("delete from jobs where run_id = ? and op = ?", (run_id, lease.op))
-            for row in rows:
-                write_job(db, row, owned=lease is not None and lease.op == row[1])
-            if also is not None:
-                write_effects(db, run_id, also, messages, new)
-            return length + len(events)
-
-        return await self._database.submit(operation, writes=True)
-
-    def _check(
-        self, db: sqlite3.Connection, run_id: str, expected: int | None, lease: Job | None, status: Status | None
-    ) -> int:
-        """Return the length of a history, if it may be added to."""
-        if lease is not None:
-            held = db.execute(_HOLDER, (run_id, lease.op)).fetchone()
-            if held != (lease.worker, lease.epoch):
-                msg = f"run {run_id!r} is held by somebody else now"
-                raise LeaseLost(msg)
-        else:
-            row = db.execute("select status from runs where id = ?", (run_id,)).fetchone()
-            if row is None:
-                msg = f"there is no run {run_id!r} in {self.path}"
-                raise RunNotFound(msg)
-            if status is None and row[0] in _FINAL:
-                msg = f"run {run_id!r} has ended already: it is {row[0]}"
-                raise RunEnded(msg)
-        length: int = db.execute(LENGTH, (run_id,)).fetchone()[0]
-        if expected is not None and expected != length:
-            msg = f"the history of run {run_id!r} is {length} events long, not {expected}"
-            raise Conflict(msg)
-        return length
+        append = Append(self.path, run_id, len(events), wire.dumps(events) if events else "", expected, lease, status)
+        if jobs:
+            append.jobs = [job_row(job) for job in jobs]
+        if also is not None:
+            append.also, append.messages, append.new = also, told(also, now), begun(also, now)
+        if finish or status is not None:
+            append.finish = finish
+            append.ended = micros(now) if now is not None and status is not None and status.is_final else None
+        return self._database.submit(append, writes=True, row=append.row())
 
     # -- hooks ---------------------------------------------------------------------------
 
@@ -404,25 +325,12 @@ class SQLiteStorage(Storage):
             self._workers.add(worker)
 
 
-def _add_held(values: tuple[Any, ...], db: sqlite3.Connection) -> bool:
-    """Add events under a lease to a history that is as long as expected; return whether that was so."""
-    return db.execute(_ADD_HELD, values).rowcount == 1
-
-
 def _job_data(run_id: str, op: int, data: Any) -> Plain | None:
     try:
         return None if data is None else wire.loads_plain(data)
     except Exception as error:  # noqa: BLE001 -- one damaged job must not keep the others from being done
         logger.warning("the data of job %s of run %s is damaged: %s", op, run_id, error)
         return None
-
-
-def _set_status(db: sqlite3.Connection, run_id: str, status: Status, ended: int | None) -> None:
-    db.execute("update runs set status = ?, ended_at = ? where id = ?", (status.value, ended, run_id))
-    if status is not Status.RUNNING:
-        db.execute("delete from jobs where run_id = ?", (run_id,))
-    if status.is_final:
-        db.execute("delete from hooks where run_id = ?", (run_id,))
 
 
 def _prolong(db: sqlite3.Connection, worker: str, until: int) -> None:
