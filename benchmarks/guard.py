@@ -22,7 +22,8 @@ from attrs import frozen
 import pyworkflow
 from pyworkflow.app import App
 from pyworkflow.engine import StoredRuntime
-from pyworkflow.model import Event, Job, Run
+from pyworkflow.events import Event
+from pyworkflow.model import Job, Run
 from pyworkflow.options import WorkerOptions
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow_sqlite import SQLiteStorage, database

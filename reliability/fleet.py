@@ -17,7 +17,8 @@ from typing import Any
 
 from pyworkflow import App
 from pyworkflow.errors import RunNotFound, WorkflowError
-from pyworkflow.model import Completed, Event, Requested, RunCompleted, RunQuery
+from pyworkflow.events import Completed, Event, Requested, RunCompleted
+from pyworkflow.model import RunQuery
 from pyworkflow.ports import DurableRuntime
 from pyworkflow.testing.workflows import notes
 

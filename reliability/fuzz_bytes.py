@@ -26,7 +26,8 @@ with atheris.instrument_imports(include=["pyworkflow"]):
     from pyworkflow.cli.output import Exit
     from pyworkflow.durations import delta, seconds
     from pyworkflow.errors import ConfigError, StorageError, Unstorable
-    from pyworkflow.model import CallStep, Completed, Requested, Run, RunStarted
+    from pyworkflow.events import CallStep, Completed, Requested, RunStarted
+    from pyworkflow.model import Run
     from pyworkflow.portable import from_json, to_json
     from pyworkflow.primitives import when
 

@@ -17,7 +17,8 @@ from fleet import fleet, histories
 from kit_flows import sleeps
 
 from pyworkflow import App
-from pyworkflow.model import Event, Fired, Requested, RunCompleted, RunQuery, StartTimer, Status
+from pyworkflow.events import Event, Fired, Requested, RunCompleted, StartTimer
+from pyworkflow.model import RunQuery, Status
 
 TIMERS = int(os.environ.get("RELIABILITY_TIMERS", "2000"))
 SEED = int(os.environ.get("RELIABILITY_SEED", random.SystemRandom().randrange(2**32)))

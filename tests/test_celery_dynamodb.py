@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyworkflow import App
-from pyworkflow.model import Attempted
+from pyworkflow.events import Attempted
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import notes
 from pyworkflow_aws.dynamodb.client import Client

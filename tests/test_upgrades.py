@@ -23,8 +23,9 @@ import pyworkflow
 from pyworkflow import App
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import ConfigError, DamagedHistory, RunCancelled, RunTerminated, StorageError
+from pyworkflow.events import Attempted
 from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import Attempted, RunQuery, Status
+from pyworkflow.model import RunQuery, Status
 from pyworkflow.portable import from_json
 from pyworkflow.replaying import replay_history
 from pyworkflow_sqlite import SQLiteStorage

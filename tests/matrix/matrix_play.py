@@ -13,7 +13,7 @@ from matrix_stories import LOG, TOKEN, Cell, Story
 
 from pyworkflow import App
 from pyworkflow.errors import RunCancelled
-from pyworkflow.model import (
+from pyworkflow.events import (
     Completed,
     Described,
     Event,
@@ -29,9 +29,7 @@ from pyworkflow.model import (
     StartChild,
     StartTimer,
 )
-from pyworkflow.model import (
-    RunCancelled as CancelledEvent,
-)
+from pyworkflow.events import RunCancelled as CancelledEvent
 from pyworkflow.testing.workflows import notes
 
 PATIENCE = 60.0

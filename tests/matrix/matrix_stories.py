@@ -14,8 +14,8 @@ from attrs import field, frozen
 
 from pyworkflow import App
 from pyworkflow.definitions import Workflow
+from pyworkflow.events import Requested
 from pyworkflow.handle import RunHandle
-from pyworkflow.model import Requested
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import notes
 

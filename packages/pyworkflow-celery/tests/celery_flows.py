@@ -13,7 +13,7 @@ from typing import Any
 from celery import Celery
 
 from pyworkflow import current_step, hook, sleep, step, workflow
-from pyworkflow.model import Completed, Event
+from pyworkflow.events import Completed, Event
 from pyworkflow.testing import stories, workflows
 from pyworkflow.testing.workflows import note
 from pyworkflow_celery import celery_app, step_from_celery

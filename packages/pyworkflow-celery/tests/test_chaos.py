@@ -21,7 +21,8 @@ import pytest
 from celery_servers import Redis, Workers
 
 from pyworkflow import App
-from pyworkflow.model import Completed, Event, Requested, RunQuery, RunStarted, Status
+from pyworkflow.events import Completed, Event, Requested, RunStarted
+from pyworkflow.model import RunQuery, Status
 from pyworkflow.testing.workflows import note, notes
 
 FLOW = os.environ.get("PYWORKFLOW_CHAOS_FLOW", "mixed")

@@ -18,8 +18,8 @@ from celery_servers import Redis, Workers, paused
 
 from pyworkflow import App
 from pyworkflow.errors import RunTerminated, StepInterrupted
+from pyworkflow.events import Attempted, Completed
 from pyworkflow.handle import RunHandle
-from pyworkflow.model import Attempted, Completed
 from pyworkflow.stepjobs import LAST
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import notes

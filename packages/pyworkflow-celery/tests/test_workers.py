@@ -19,8 +19,8 @@ from celery_servers import HERE, Redis, Workers
 
 from pyworkflow import App
 from pyworkflow.errors import ConfigError, Unsupported
+from pyworkflow.events import Attempted
 from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import Attempted
 from pyworkflow.scheduling import run_id_of
 from pyworkflow.testing import workflows as kit
 from pyworkflow.testing.until import until

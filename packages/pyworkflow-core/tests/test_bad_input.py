@@ -19,7 +19,8 @@ from pyworkflow.errors import (
     RunBlocked,
     Unstorable,
 )
-from pyworkflow.model import Completed, Requested, Retrying, RunFailed, RunQuery, Status
+from pyworkflow.events import Completed, Requested, Retrying, RunFailed
+from pyworkflow.model import RunQuery, Status
 
 pytestmark = pytest.mark.asyncio
 

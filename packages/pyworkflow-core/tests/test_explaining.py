@@ -11,10 +11,7 @@ import pytest
 from attrs import evolve
 
 from pyworkflow import App, logger, sleep, step, workflow
-from pyworkflow.explaining import explain, open_children_of
-from pyworkflow.failures import record_of
-from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import (
+from pyworkflow.events import (
     Attempted,
     CallStep,
     CancelRequested,
@@ -27,7 +24,6 @@ from pyworkflow.model import (
     Received,
     Requested,
     Retrying,
-    Run,
     RunBlocked,
     RunCancelled,
     RunCompleted,
@@ -37,8 +33,11 @@ from pyworkflow.model import (
     RunTerminated,
     StartChild,
     StartTimer,
-    Status,
 )
+from pyworkflow.explaining import explain, open_children_of
+from pyworkflow.failures import record_of
+from pyworkflow.memory import MemoryStorage
+from pyworkflow.model import Run, Status
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = T0 + timedelta(minutes=5)

@@ -24,9 +24,7 @@ from pyworkflow.cli import main
 from pyworkflow.cli.output import Exit
 from pyworkflow.durations import delta, seconds
 from pyworkflow.errors import ConfigError, StorageError
-from pyworkflow.failures import record_of
-from pyworkflow.kinds import RETRY_POLICY, STORAGE
-from pyworkflow.model import (
+from pyworkflow.events import (
     CallStep,
     Completed,
     Failed,
@@ -34,11 +32,13 @@ from pyworkflow.model import (
     OpenHook,
     Requested,
     Retrying,
-    Run,
     RunStarted,
     StartChild,
     StartTimer,
 )
+from pyworkflow.failures import record_of
+from pyworkflow.kinds import RETRY_POLICY, STORAGE
+from pyworkflow.model import Run
 from pyworkflow.portable import from_json, to_json
 from pyworkflow.primitives import when
 

@@ -12,22 +12,22 @@ import pytest
 from pyworkflow import App, workflow
 from pyworkflow._history import effective
 from pyworkflow.decorators import step
-from pyworkflow.execution import Decision, Execution, decide, facts_after_loss
-from pyworkflow.failures import record_of
-from pyworkflow.handout import hand_out
-from pyworkflow.machine import Machine
-from pyworkflow.model import (
+from pyworkflow.events import (
     Attempted,
     Completed,
     Event,
     HandedOut,
-    Job,
     Requested,
     Retrying,
     RunBlocked,
     RunRetried,
     RunStarted,
 )
+from pyworkflow.execution import Decision, Execution, decide, facts_after_loss
+from pyworkflow.failures import record_of
+from pyworkflow.handout import hand_out
+from pyworkflow.machine import Machine
+from pyworkflow.model import Job
 from pyworkflow.registry import default_registry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

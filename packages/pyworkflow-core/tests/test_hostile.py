@@ -29,9 +29,10 @@ from pyworkflow.cli import main
 from pyworkflow.cli.output import Exit
 from pyworkflow.codec import Codec
 from pyworkflow.errors import ConfigError, RunNotFound, StorageError, Unstorable
+from pyworkflow.events import Completed, ErrorRecord, RunStarted
 from pyworkflow.failures import rebuild
 from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import Completed, ErrorRecord, Run, RunStarted
+from pyworkflow.model import Run
 from pyworkflow.portable import from_json, to_json
 
 MANY = int(os.environ.get("PYWORKFLOW_HOSTILE", "2000"))

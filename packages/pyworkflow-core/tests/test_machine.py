@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 import pyworkflow
 from pyworkflow.context import workflow_context
 from pyworkflow.errors import NonDeterminism, NotInWorkflow
-from pyworkflow.failures import record_of
-from pyworkflow.machine import Machine
-from pyworkflow.model import (
+from pyworkflow.events import (
     Attempted,
     CallStep,
     CancelRequested,
@@ -35,6 +33,8 @@ from pyworkflow.model import (
     RunStarted,
     StartTimer,
 )
+from pyworkflow.failures import record_of
+from pyworkflow.machine import Machine
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 STARTED = RunStarted(T0, "flow", [], {}, "seed")

@@ -12,8 +12,9 @@ import pyworkflow
 from pyworkflow import App, hook, sleep, step, workflow
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import ConfigError, NonDeterminism, RunBlocked, RunExists
+from pyworkflow.events import CallStep, HandedOut, Patched, Requested, RunStarted
 from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import CallStep, HandedOut, Patched, Requested, Run, RunStarted
+from pyworkflow.model import Run
 from pyworkflow.portable import from_json, to_json
 from pyworkflow.replaying import replay_history
 from pyworkflow.testing.until import until

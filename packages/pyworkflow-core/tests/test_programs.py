@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 
 import pyworkflow
 from pyworkflow.context import HookSpec, workflow_context
-from pyworkflow.failures import record_of
-from pyworkflow.machine import Machine
-from pyworkflow.model import (
+from pyworkflow.events import (
     Abandoned,
     CallStep,
     CancelRequested,
@@ -38,6 +36,8 @@ from pyworkflow.model import (
     StartChild,
     StartTimer,
 )
+from pyworkflow.failures import record_of
+from pyworkflow.machine import Machine
 
 EXAMPLES = int(os.environ.get("PYWORKFLOW_EXAMPLES", "2000"))
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

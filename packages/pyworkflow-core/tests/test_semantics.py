@@ -27,8 +27,9 @@ from pyworkflow.errors import (
     WorkflowError,
     WorkflowTimeout,
 )
+from pyworkflow.events import CallStep, CancelRequested, Requested, RunContinued
 from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import CallStep, CancelRequested, Requested, RunContinued, Status
+from pyworkflow.model import Status
 
 pytestmark = pytest.mark.asyncio
 

@@ -14,19 +14,9 @@ import pytest
 from pyworkflow import App, current_step, sleep, step, workflow
 from pyworkflow.engine import StoredRuntime
 from pyworkflow.errors import RunBlocked, RunTerminated, StepInterrupted, StorageError
+from pyworkflow.events import Attempted, CallStep, Completed, Event, HandedOut, Requested, Retrying, RunStarted
 from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import (
-    Attempted,
-    CallStep,
-    Completed,
-    Event,
-    HandedOut,
-    Job,
-    Requested,
-    Retrying,
-    Run,
-    RunStarted,
-)
+from pyworkflow.model import Job, Run
 from pyworkflow.options import WorkerOptions
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
 from pyworkflow.testing.runtime import DurableConformance

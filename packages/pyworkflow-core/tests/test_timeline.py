@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from pyworkflow.cli.timeline import Phase, State, timeline
-from pyworkflow.failures import record_of
-from pyworkflow.model import (
+from pyworkflow.events import (
     Attempted,
     CallStep,
     Completed,
@@ -23,6 +22,7 @@ from pyworkflow.model import (
     RunStarted,
     StartTimer,
 )
+from pyworkflow.failures import record_of
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pyworkflow import wire
 from pyworkflow.errors import StorageError
-from pyworkflow.model import (
+from pyworkflow.events import (
     Attempted,
     CallStep,
     CancelRequested,

@@ -14,21 +14,19 @@ import pyworkflow
 from pyworkflow import App, current_step, sleep, step, workflow
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import NonDeterminism, RunBlocked, StepInterrupted, StorageError
-from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import (
+from pyworkflow.events import (
     Attempted,
     CallStep,
     Completed,
     Event,
-    Job,
     Received,
     Requested,
     Retrying,
-    Run,
     RunFailed,
     RunStarted,
-    Status,
 )
+from pyworkflow.memory import MemoryStorage
+from pyworkflow.model import Job, Run, Status
 from pyworkflow.ports import hookimpl
 from pyworkflow.registry import Registry
 

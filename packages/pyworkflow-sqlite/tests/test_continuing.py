@@ -11,8 +11,9 @@ import pyworkflow
 from pyworkflow import App, hook, sleep, step, workflow
 from pyworkflow.context import token_digest
 from pyworkflow.errors import HookClosed, RunCancelled, RunTerminated
-from pyworkflow.model import CancelRequested, Event, Posted, Received, RunContinued, RunQuery, Status
-from pyworkflow.model import RunTerminated as TerminatedEvent
+from pyworkflow.events import CancelRequested, Event, Posted, Received, RunContinued
+from pyworkflow.events import RunTerminated as TerminatedEvent
+from pyworkflow.model import RunQuery, Status
 from pyworkflow.ports import Storage
 from pyworkflow.scheduling import Control, look, run_id_of, tell
 from pyworkflow.testing.until import until

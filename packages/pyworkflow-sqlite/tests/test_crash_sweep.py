@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pyworkflow import wire
-from pyworkflow.model import CallStep, Completed, Requested, RunCompleted
+from pyworkflow.events import CallStep, Completed, Requested, RunCompleted
 from pyworkflow.testing.workflows import notes
 
 CHILD = Path(__file__).with_name("crash_child.py")

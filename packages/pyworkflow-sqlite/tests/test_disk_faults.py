@@ -18,7 +18,8 @@ import pytest
 import pyworkflow_sqlite.database
 from pyworkflow import App, step, workflow
 from pyworkflow.errors import StorageError
-from pyworkflow.model import Completed, Job, Run, RunStarted, Status
+from pyworkflow.events import Completed, RunStarted
+from pyworkflow.model import Job, Run, Status
 from pyworkflow_sqlite import SQLiteStorage
 
 _spec = importlib.util.spec_from_file_location("faulty_disk", Path(__file__).with_name("faulty_disk.py"))

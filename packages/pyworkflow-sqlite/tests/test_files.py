@@ -18,7 +18,8 @@ import pytest
 
 from pyworkflow import App, step, workflow
 from pyworkflow.errors import ConfigError, Conflict, DamagedHistory, StorageBusy, StorageError
-from pyworkflow.model import Completed, Job, Run, RunCompleted, RunQuery, RunStarted, Status
+from pyworkflow.events import Completed, RunCompleted, RunStarted
+from pyworkflow.model import Job, Run, RunQuery, Status
 from pyworkflow_sqlite import SQLiteStorage
 from pyworkflow_sqlite import database as database_module
 from pyworkflow_sqlite.schema import APPLICATION_ID, MIGRATIONS

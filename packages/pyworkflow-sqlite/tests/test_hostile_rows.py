@@ -19,7 +19,8 @@ import pytest
 
 from pyworkflow import App, hook, workflow
 from pyworkflow.errors import DamagedHistory, RunNotFound, StorageError, WorkflowError
-from pyworkflow.model import Job, Run, RunQuery, RunStarted, Status
+from pyworkflow.events import RunStarted
+from pyworkflow.model import Job, Run, RunQuery, Status
 from pyworkflow_sqlite import SQLiteStorage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -17,7 +17,8 @@ import pyworkflow
 from pyworkflow import App, current_step, sleep, step, workflow
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import HistoryTooLong, RunBlocked
-from pyworkflow.model import Attempted, CancelRequested, Completed, Patched, RunQuery, RunStarted
+from pyworkflow.events import Attempted, CancelRequested, Completed, Patched, RunStarted
+from pyworkflow.model import RunQuery
 from pyworkflow.ports import Storage
 from pyworkflow.registry import Registry
 from pyworkflow.testing.until import until

@@ -15,7 +15,7 @@ import pytest
 from attrs import frozen
 
 from pyworkflow import App, wire
-from pyworkflow.model import Completed
+from pyworkflow.events import Completed
 from pyworkflow.testing.workflows import notes
 
 pytestmark = pytest.mark.asyncio

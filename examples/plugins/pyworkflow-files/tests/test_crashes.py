@@ -15,7 +15,8 @@ from zlib import crc32
 import pytest
 
 from pyworkflow.errors import DamagedHistory, StorageError
-from pyworkflow.model import Completed, Effects, Hook, Job, Message, Run, RunStarted
+from pyworkflow.events import Completed, RunStarted
+from pyworkflow.model import Effects, Hook, Job, Message, Run
 from pyworkflow_files import FileStorage
 
 pytestmark = pytest.mark.asyncio

@@ -9,7 +9,8 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 
-from pyworkflow.model import Completed, Run, RunStarted
+from pyworkflow.events import Completed, RunStarted
+from pyworkflow.model import Run
 from pyworkflow_files import FileStorage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

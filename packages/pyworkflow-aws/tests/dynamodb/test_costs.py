@@ -12,7 +12,8 @@ import pytest
 from attrs import define, field
 
 from pyworkflow import App, step, workflow
-from pyworkflow.model import Effects, Hook, RunCompleted, Status
+from pyworkflow.events import RunCompleted
+from pyworkflow.model import Effects, Hook, Status
 from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, take
 from pyworkflow_aws.dynamodb import DynamoDBStorage
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pyworkflow.errors import RunNotFound
-from pyworkflow.model import Completed, RunCompleted
+from pyworkflow.events import Completed, RunCompleted
 from pyworkflow.testing.workflows import notes
 from pyworkflow_aws.dynamodb import DynamoDBStorage
 

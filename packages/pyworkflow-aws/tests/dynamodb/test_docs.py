@@ -11,7 +11,8 @@ import pytest
 
 from pyworkflow import App
 from pyworkflow.errors import StorageError
-from pyworkflow.model import Effects, Hook, Message, RunCompleted, RunQuery, Status
+from pyworkflow.events import RunCompleted
+from pyworkflow.model import Effects, Hook, Message, RunQuery, Status
 from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, run, started, take
 from pyworkflow_aws.deploy.policy import Place, table_policy
 from pyworkflow_aws.deploy.target import Table

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from pyworkflow import App
-from pyworkflow.model import Completed, Requested, RunCompleted, RunQuery, Status
+from pyworkflow.events import Completed, Requested, RunCompleted
+from pyworkflow.model import RunQuery, Status
 from pyworkflow.testing import workflows as kit
 from pyworkflow.testing.storage import StorageConformance, job, run, started
 

@@ -12,7 +12,8 @@ from random import Random
 import pytest
 
 from pyworkflow.errors import RunNotFound
-from pyworkflow.model import Job, Run, RunQuery, RunStarted
+from pyworkflow.events import RunStarted
+from pyworkflow.model import Job, Run, RunQuery
 from pyworkflow.testing.storage import T0
 from pyworkflow_aws.dynamodb import DynamoDBStorage
 

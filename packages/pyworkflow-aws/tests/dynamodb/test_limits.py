@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from pyworkflow.errors import DamagedHistory, LeaseLost, PayloadTooLarge, RunNotFound, StorageError
-from pyworkflow.model import Completed, Effects, Hook, Message, RunCompleted, Status
+from pyworkflow.events import Completed, RunCompleted
+from pyworkflow.model import Effects, Hook, Message, Status
 from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, run, started, take
 from pyworkflow_aws.dynamodb import DynamoDBStorage, payloads
 

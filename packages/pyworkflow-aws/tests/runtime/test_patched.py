@@ -10,7 +10,7 @@ import pytest
 
 import pyworkflow
 from pyworkflow import hook, sleep, step, workflow
-from pyworkflow.model import Patched
+from pyworkflow.events import Patched
 from pyworkflow.testing.until import until
 
 CODE = {"new": False}

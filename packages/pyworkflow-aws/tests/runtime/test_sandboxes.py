@@ -13,7 +13,7 @@ import pytest
 
 from pyworkflow import App
 from pyworkflow.errors import RunBlocked, Unsupported
-from pyworkflow.model import Attempted, Completed, RunCompleted
+from pyworkflow.events import Attempted, Completed, RunCompleted
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import notes
 from pyworkflow_aws.dev import functions_of

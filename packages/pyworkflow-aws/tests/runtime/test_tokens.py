@@ -9,7 +9,7 @@ import pytest
 import pyworkflow
 from pyworkflow import hook, step, workflow
 from pyworkflow.errors import HookClosed, HookTaken, Unsupported
-from pyworkflow.model import Failed, Requested
+from pyworkflow.events import Failed, Requested
 from pyworkflow.testing.until import until
 
 pytestmark = pytest.mark.asyncio

@@ -15,9 +15,10 @@ from celery.backends.base import DisabledBackend
 from pyworkflow import wire
 from pyworkflow.engine import StoredRuntime
 from pyworkflow.errors import ConfigError, RunBlocked, RunCancelled, Unsupported, WorkflowError
+from pyworkflow.events import Completed, Failed
 from pyworkflow.failures import rebuild, record_of
 from pyworkflow.ids import new_run_id
-from pyworkflow.model import RUN_OP, Completed, Failed, Job
+from pyworkflow.model import RUN_OP, Job
 from pyworkflow.options import WorkerOptions
 from pyworkflow.plain import Plain
 from pyworkflow.ports import Mode, StartRequest

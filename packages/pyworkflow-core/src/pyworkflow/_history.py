@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyworkflow.model import (
+from pyworkflow.events import (
     Abandoned,
     Attempted,
     ChildContinued,

@@ -20,6 +20,7 @@ from pyworkflow.errors import (
     RunNotFound,
     StorageError,
 )
+from pyworkflow.events import RunStarted
 from pyworkflow.execution import (
     MAX_RECOVERIES,
     Execution,
@@ -30,13 +31,7 @@ from pyworkflow.execution import (
 )
 from pyworkflow.family import create_once
 from pyworkflow.machine import Machine
-from pyworkflow.model import (
-    RUN_OP,
-    Job,
-    Run,
-    RunStarted,
-    Status,
-)
+from pyworkflow.model import RUN_OP, Job, Run, Status
 from pyworkflow.operations import Pending
 from pyworkflow.stepjobs import LAST
 

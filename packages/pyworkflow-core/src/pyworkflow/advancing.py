@@ -26,28 +26,14 @@ from pyworkflow.errors import (
     RunNotFound,
     StorageError,
 )
+from pyworkflow.events import CallStep, Completed, Event, Failed, Retrying, RunRetried, StartChild
+from pyworkflow.events import RunBlocked as BlockedEvent
 from pyworkflow.execution import Decision, Execution, decide, forget_answered, still_news
 from pyworkflow.failures import record_of
 from pyworkflow.family import Family
 from pyworkflow.handout import hand_out
 from pyworkflow.machine import MAX_EVENTS, Machine
-from pyworkflow.model import (
-    RUN_OP,
-    CallStep,
-    Completed,
-    Effects,
-    Event,
-    Failed,
-    Hook,
-    Job,
-    Message,
-    Retrying,
-    Run,
-    RunRetried,
-    StartChild,
-    Status,
-)
-from pyworkflow.model import RunBlocked as BlockedEvent
+from pyworkflow.model import RUN_OP, Effects, Hook, Job, Message, Run, Status
 from pyworkflow.operations import Pending
 from pyworkflow.stepjobs import StepJobs
 

@@ -15,8 +15,9 @@ from pyworkflow.errors import WorkflowError
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
+    from pyworkflow.events import Event
     from pyworkflow.handle import RunHandle
-    from pyworkflow.model import Event, Hook, Page, Status
+    from pyworkflow.model import Hook, Page, Status
 
 P = ParamSpec("P")
 R = TypeVar("R")

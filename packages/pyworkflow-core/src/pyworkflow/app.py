@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pyworkflow.clock import Clock
     from pyworkflow.config import Settings
     from pyworkflow.definitions import Step
-    from pyworkflow.model import Event, Page, Run, RunQuery, Status
+    from pyworkflow.events import Event
+    from pyworkflow.model import Page, Run, RunQuery, Status
     from pyworkflow.ports import DurableRuntime, RetryPolicy, Runtime
     from pyworkflow.registry import Registry
 

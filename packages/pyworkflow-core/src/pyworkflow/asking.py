@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyworkflow.context import ContinueAsNew, HookSpec, token_digest
 from pyworkflow.errors import WorkflowError
-from pyworkflow.model import CallStep, Command, OpenHook, StartChild, StartTimer
+from pyworkflow.events import CallStep, Command, OpenHook, StartChild, StartTimer
 from pyworkflow.operations import Inbox, Listener, Pending
 from pyworkflow.plain import Plain
 

@@ -13,8 +13,8 @@ from attrs import define, field
 from pyworkflow.attempts import attempt, next_delay
 from pyworkflow.context import StepContext
 from pyworkflow.errors import RunBlocked
+from pyworkflow.events import Completed, Failed, Retrying
 from pyworkflow.failures import record_of
-from pyworkflow.model import Completed, Failed, Retrying
 from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:

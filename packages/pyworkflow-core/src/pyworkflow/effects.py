@@ -8,22 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from pyworkflow.errors import RunCancelled as CancelledError
 from pyworkflow.errors import RunTerminated as TerminatedError
-from pyworkflow.failures import record_of
-from pyworkflow.ids import child_id, new_seed
-from pyworkflow.model import (
+from pyworkflow.events import (
     CancelRequested,
     ChildContinued,
     Command,
     Completed,
-    Effects,
     Event,
     Failed,
-    Hook,
-    Message,
-    NewRun,
     OpenHook,
     Parent,
-    Run,
     RunBlocked,
     RunCancelled,
     RunCompleted,
@@ -33,6 +26,9 @@ from pyworkflow.model import (
     RunTerminated,
     StartChild,
 )
+from pyworkflow.failures import record_of
+from pyworkflow.ids import child_id, new_seed
+from pyworkflow.model import Effects, Hook, Message, NewRun, Run
 
 if TYPE_CHECKING:
     from pyworkflow.definitions import Workflow

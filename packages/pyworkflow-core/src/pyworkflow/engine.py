@@ -23,24 +23,15 @@ from pyworkflow.errors import (
     RunTerminated,
     StorageError,
 )
+from pyworkflow.events import Event, RunCompleted, RunContinued, RunFailed, RunStarted
+from pyworkflow.events import RunBlocked as BlockedEvent
+from pyworkflow.events import RunCancelled as CancelledEvent
+from pyworkflow.events import RunTerminated as TerminatedEvent
 from pyworkflow.failures import rebuild
 from pyworkflow.family import create_once
 from pyworkflow.heartbeat import Heartbeat
 from pyworkflow.ids import new_run_id, new_seed
-from pyworkflow.model import (
-    RUN_OP,
-    Event,
-    Job,
-    Run,
-    RunCompleted,
-    RunContinued,
-    RunFailed,
-    RunStarted,
-    Status,
-)
-from pyworkflow.model import RunBlocked as BlockedEvent
-from pyworkflow.model import RunCancelled as CancelledEvent
-from pyworkflow.model import RunTerminated as TerminatedEvent
+from pyworkflow.model import RUN_OP, Job, Run, Status
 from pyworkflow.options import WorkerOptions
 from pyworkflow.plain import Plain
 from pyworkflow.ports import StartRequest

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyworkflow.model import ErrorRecord
+    from pyworkflow.events import ErrorRecord
 
 
 class WorkflowError(Exception):

@@ -12,19 +12,16 @@ from attrs import define, evolve, field, frozen
 from pyworkflow.definitions import StepOptions
 from pyworkflow.effects import End, effects
 from pyworkflow.errors import RunBlocked, StepInterrupted
-from pyworkflow.failures import record_of
-from pyworkflow.model import (
+from pyworkflow.events import (
     Abandoned,
     Attempted,
     CallStep,
     Command,
     Completed,
     Described,
-    Effects,
     Event,
     Failed,
     Fired,
-    Job,
     OpenHook,
     Patched,
     Requested,
@@ -35,9 +32,10 @@ from pyworkflow.model import (
     RunFailed,
     RunTerminated,
     StartChild,
-    Status,
 )
-from pyworkflow.model import RunBlocked as BlockedEvent
+from pyworkflow.events import RunBlocked as BlockedEvent
+from pyworkflow.failures import record_of
+from pyworkflow.model import Effects, Job, Status
 
 if TYPE_CHECKING:
     from pyworkflow.definitions import Step, Workflow

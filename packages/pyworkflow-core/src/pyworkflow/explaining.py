@@ -9,8 +9,7 @@ from attrs import define, field
 
 from pyworkflow._history import effective
 from pyworkflow.durations import text as duration
-from pyworkflow.ids import child_id
-from pyworkflow.model import (
+from pyworkflow.events import (
     Abandoned,
     Attempted,
     CallStep,
@@ -27,7 +26,6 @@ from pyworkflow.model import (
     Received,
     Requested,
     Retrying,
-    Run,
     RunBlocked,
     RunCancelled,
     RunCompleted,
@@ -36,8 +34,9 @@ from pyworkflow.model import (
     RunTerminated,
     StartChild,
     StartTimer,
-    Status,
 )
+from pyworkflow.ids import child_id
+from pyworkflow.model import Run, Status
 
 _FEW = 4
 """So many operations of one kind have a sentence each."""

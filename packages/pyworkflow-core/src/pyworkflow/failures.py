@@ -17,7 +17,7 @@ from attrs import define, evolve
 
 from pyworkflow.codec import Codec
 from pyworkflow.errors import StepFailed, Unstorable
-from pyworkflow.model import ErrorRecord
+from pyworkflow.events import ErrorRecord
 from pyworkflow.plain import Plain
 
 _MAX_TEXT = 8_000

@@ -14,25 +14,13 @@ from pyworkflow.errors import (
     RunExists,
     RunNotFound,
 )
+from pyworkflow.events import Completed, Event, Failed, Parent, RunStarted, StartChild
 from pyworkflow.execution import (
     Execution,
 )
 from pyworkflow.failures import record_of
 from pyworkflow.ids import child_id, new_seed
-from pyworkflow.model import (
-    RUN_OP,
-    Completed,
-    Event,
-    Failed,
-    Hook,
-    Job,
-    Message,
-    Parent,
-    Run,
-    RunStarted,
-    StartChild,
-    Status,
-)
+from pyworkflow.model import RUN_OP, Hook, Job, Message, Run, Status
 from pyworkflow.operations import Pending
 from pyworkflow.stepjobs import LAST
 

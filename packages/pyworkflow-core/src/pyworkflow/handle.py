@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from pyworkflow.context import outside_workflow
 from pyworkflow.durations import delta, seconds
 from pyworkflow.errors import Unsupported
-from pyworkflow.model import RunContinued, Status
+from pyworkflow.events import RunContinued
+from pyworkflow.model import Status
 from pyworkflow.ports import DurableRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyworkflow.definitions import Workflow
-    from pyworkflow.model import Event, Run
+    from pyworkflow.events import Event
+    from pyworkflow.model import Run
     from pyworkflow.ports import Runtime
 
 R = TypeVar("R")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from pyworkflow.model import CallStep, Effects, HandedOut, Job
+from pyworkflow.events import CallStep, HandedOut
+from pyworkflow.model import Effects, Job
 
 if TYPE_CHECKING:
     from pyworkflow.definitions import Step

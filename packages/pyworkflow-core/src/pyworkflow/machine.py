@@ -11,10 +11,7 @@ from typing import Any
 from pyworkflow.asking import Asking
 from pyworkflow.context import ContinueAsNew, Undo, workflow_context
 from pyworkflow.errors import HistoryTooLong, HookExpired, NonDeterminism
-from pyworkflow.failures import rebuild, record_of
-from pyworkflow.ids import next_id
-from pyworkflow.loop import Lane, ReplayLoop, WorkflowTask
-from pyworkflow.model import (
+from pyworkflow.events import (
     Abandoned,
     Attempted,
     CallStep,
@@ -43,6 +40,9 @@ from pyworkflow.model import (
     StartChild,
     StartTimer,
 )
+from pyworkflow.failures import rebuild, record_of
+from pyworkflow.ids import next_id
+from pyworkflow.loop import Lane, ReplayLoop, WorkflowTask
 from pyworkflow.operations import Answer, Inbox, Listener, Pending
 from pyworkflow.plain import Plain
 from pyworkflow.post import Post

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from attrs import define, evolve, field
 
 from pyworkflow.errors import ConfigError, Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunExists, RunNotFound
-from pyworkflow.model import RUN_OP, Effects, Event, Hook, Job, Message, Page, Run, RunQuery, Status
+from pyworkflow.events import Event
+from pyworkflow.model import RUN_OP, Effects, Hook, Job, Message, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 
 _Key = tuple[str, int]

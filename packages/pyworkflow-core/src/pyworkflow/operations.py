@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from pyworkflow.model import Command, OpenHook, Posted, StartTimer
+from pyworkflow.events import Command, OpenHook, Posted, StartTimer
 from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyworkflow._history import effective
 from pyworkflow.errors import ConfigError, HookClosed, NonDeterminism, RunBlocked, Unstorable
+from pyworkflow.events import Event, OpenHook, Requested, RunStarted
 from pyworkflow.machine import Machine
-from pyworkflow.model import Event, Hook, OpenHook, Requested, RunStarted
+from pyworkflow.model import Hook
 from pyworkflow.operations import Inbox
 from pyworkflow.plain import Plain
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from pyworkflow import wire
 from pyworkflow.errors import ConfigError, StorageError
+from pyworkflow.events import Event, RunStarted
 from pyworkflow.ids import checked_id
-from pyworkflow.model import Event, Run, RunStarted, Status
+from pyworkflow.model import Run, Status
 from pyworkflow.plain import Plain
 
 FORM = "pyworkflow-run"

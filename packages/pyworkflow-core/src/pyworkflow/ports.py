@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pluggy
 from attrs import Factory, frozen
 
-from pyworkflow.model import Effects, Event, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.events import Event
+from pyworkflow.model import Effects, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:

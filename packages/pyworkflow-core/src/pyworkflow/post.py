@@ -7,7 +7,7 @@ from datetime import datetime
 
 from attrs import define, field
 
-from pyworkflow.model import Posted, Received
+from pyworkflow.events import Posted, Received
 from pyworkflow.operations import Inbox, Pending
 
 

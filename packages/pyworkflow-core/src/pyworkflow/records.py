@@ -20,28 +20,21 @@ from pyworkflow.errors import (
     RunEnded,
     RunExists,
 )
-from pyworkflow.failures import record_of
-from pyworkflow.model import (
-    RUN_OP,
+from pyworkflow.events import (
     CancelRequested,
-    Effects,
     Event,
     HandedOut,
-    Hook,
-    Job,
-    Page,
     Posted,
     Received,
-    Run,
     RunContinued,
     RunFailed,
-    RunQuery,
     RunRetried,
     RunStarted,
-    Status,
 )
-from pyworkflow.model import RunBlocked as BlockedEvent
-from pyworkflow.model import RunTerminated as TerminatedEvent
+from pyworkflow.events import RunBlocked as BlockedEvent
+from pyworkflow.events import RunTerminated as TerminatedEvent
+from pyworkflow.failures import record_of
+from pyworkflow.model import RUN_OP, Effects, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.payloads import NO_HOOK, fitting_payload
 from pyworkflow.ports import DurableRuntime
 from pyworkflow.stepjobs import LAST

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyworkflow._history import effective
 from pyworkflow.errors import NonDeterminism
+from pyworkflow.events import Event, RunStarted
 from pyworkflow.machine import Machine
-from pyworkflow.model import Event, RunStarted
 
 if TYPE_CHECKING:
     from pyworkflow.definitions import Workflow

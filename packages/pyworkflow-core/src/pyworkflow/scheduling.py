@@ -17,8 +17,9 @@ import pyworkflow
 from pyworkflow.decorators import step
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import ConfigError, DefinitionError, RunEnded, RunNotFound
+from pyworkflow.events import Event, Posted, Received, RunStarted
 from pyworkflow.hooks import OpenedHook, hook
-from pyworkflow.model import Event, Posted, Received, Run, RunQuery, RunStarted, Status
+from pyworkflow.model import Run, RunQuery, Status
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow.registry import default_registry
 from pyworkflow.schedules import Overlap, Schedule

@@ -12,10 +12,11 @@ from attrs import define, field
 
 from pyworkflow.clock import pauses
 from pyworkflow.errors import DamagedHistory, LeaseLost, RunEnded, RunNotFound, StorageError
+from pyworkflow.events import Event, Failed, Retrying
+from pyworkflow.events import RunBlocked as BlockedEvent
 from pyworkflow.execution import after_loss
 from pyworkflow.failures import record_of
-from pyworkflow.model import RUN_OP, Event, Failed, Job, Retrying, Run, Status
-from pyworkflow.model import RunBlocked as BlockedEvent
+from pyworkflow.model import RUN_OP, Job, Run, Status
 
 if TYPE_CHECKING:
     from pyworkflow.carrier import Carrier

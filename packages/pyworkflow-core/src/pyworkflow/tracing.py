@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyworkflow._history import effective
 from pyworkflow.errors import ExtraMissing
-from pyworkflow.explaining import error_text
-from pyworkflow.model import (
+from pyworkflow.events import (
     Abandoned,
     Attempted,
     CallStep,
@@ -30,9 +29,10 @@ from pyworkflow.model import (
     Received,
     Requested,
     Retrying,
-    Run,
     RunFailed,
 )
+from pyworkflow.explaining import error_text
+from pyworkflow.model import Run
 from pyworkflow.ports import hookimpl
 
 if TYPE_CHECKING:

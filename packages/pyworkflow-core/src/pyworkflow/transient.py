@@ -16,8 +16,8 @@ from pyworkflow.attempts import attempt, next_delay
 from pyworkflow.clock import sleep_until
 from pyworkflow.context import ContinueAsNew, HookSpec, StepContext, Undo, step_context, token_digest, workflow_context
 from pyworkflow.errors import HookExpired, HookTaken
+from pyworkflow.events import Posted
 from pyworkflow.failures import rebuild, record_of
-from pyworkflow.model import Posted
 from pyworkflow.operations import Inbox
 from pyworkflow.plain import Plain
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from pyworkflow.model import CallStep, Command, OpenHook, StartChild, StartTimer
+from pyworkflow.events import CallStep, Command, OpenHook, StartChild, StartTimer
 from pyworkflow.plain import Plain
 
 _OURS = str(Path(__file__).parent)

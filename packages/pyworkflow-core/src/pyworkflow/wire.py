@@ -15,8 +15,8 @@ from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
 from pyworkflow.errors import StorageError
+from pyworkflow.events import CallStep, Command, Completed, Event, Fired, Requested, RunCompleted
 from pyworkflow.jsontext import cut, dumps_plain, loads_plain, quote
-from pyworkflow.model import CallStep, Command, Completed, Event, Fired, Requested, RunCompleted
 from pyworkflow.plain import Plain
 
 __all__ = ["SPEC", "dumps", "dumps_plain", "loads", "loads_plain"]

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from pyworkflow import wire
 from pyworkflow.errors import DamagedHistory
-from pyworkflow.model import Event, Hook, Job, Run, Status
+from pyworkflow.events import Event
+from pyworkflow.model import Hook, Job, Run, Status
 from pyworkflow.plain import Plain
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

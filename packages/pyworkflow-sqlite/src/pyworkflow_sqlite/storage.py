@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from pyworkflow import wire
 from pyworkflow.errors import ConfigError, DamagedHistory, RunNotFound
-from pyworkflow.model import Effects, Event, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.events import Event
+from pyworkflow.model import Effects, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.plain import Plain
 from pyworkflow.ports import Storage
 from pyworkflow_sqlite.appending import Append

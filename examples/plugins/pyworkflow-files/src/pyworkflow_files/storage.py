@@ -16,7 +16,8 @@ from attrs import frozen
 
 from pyworkflow import wire
 from pyworkflow.errors import ConfigError, DamagedHistory, StorageError, WorkflowError
-from pyworkflow.model import Effects, Event, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.events import Event
+from pyworkflow.model import Effects, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 from pyworkflow_files.journal import Journal
 from pyworkflow_files.state import State

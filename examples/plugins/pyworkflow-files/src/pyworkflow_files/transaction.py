@@ -10,7 +10,8 @@ from attrs import define, evolve, field
 
 from pyworkflow import wire
 from pyworkflow.errors import Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunExists, RunNotFound
-from pyworkflow.model import RUN_OP, Effects, Event, Hook, Job, Message, Run, Status
+from pyworkflow.events import Event
+from pyworkflow.model import RUN_OP, Effects, Hook, Job, Message, Run, Status
 from pyworkflow_files.state import Held, State, hook_change, job_change, run_change
 
 

@@ -16,8 +16,8 @@ from attrs import Factory, define, field
 
 from pyworkflow.attempts import next_delay
 from pyworkflow.errors import NonDeterminism, RunBlocked
+from pyworkflow.events import CallStep, OpenHook, RunStarted, StartChild, StartTimer
 from pyworkflow.machine import Outcome
-from pyworkflow.model import CallStep, OpenHook, RunStarted, StartChild, StartTimer
 from pyworkflow_aws.durable.ids import operation_id
 from pyworkflow_aws.durable.muting import muted
 from pyworkflow_aws.durable.payloads import Payloads

@@ -23,10 +23,11 @@ from pyworkflow.errors import (
     RunTerminated,
     Unsupported,
 )
+from pyworkflow.events import Event
 from pyworkflow.failures import rebuild
 from pyworkflow.ids import new_run_id
 from pyworkflow.jsontext import dumps_plain
-from pyworkflow.model import Event, Hook, Page, Run, RunQuery, Status
+from pyworkflow.model import Hook, Page, Run, RunQuery, Status
 from pyworkflow.payloads import NO_HOOK
 from pyworkflow.plain import Plain
 from pyworkflow.ports import DurableRuntime, StartRequest

@@ -10,10 +10,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pyworkflow.errors import NonDeterminism, PayloadTooLarge, RunBlocked, RunCancelled, RunTerminated
+from pyworkflow.events import RunCancelled as CancelledEvent
+from pyworkflow.events import RunCompleted, RunContinued, RunFailed, RunStarted, StartChild
 from pyworkflow.failures import record_of
 from pyworkflow.ids import child_id
-from pyworkflow.model import RunCancelled as CancelledEvent
-from pyworkflow.model import RunCompleted, RunContinued, RunFailed, RunStarted, StartChild
 from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable import starting
 from pyworkflow_aws.durable.adapter import Adapter

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import define, evolve, frozen
 
 from pyworkflow.errors import ConfigError, NonDeterminism, RunBlocked, RunTerminated, Unstorable
-from pyworkflow.failures import record_of
-from pyworkflow.model import (
+from pyworkflow.events import (
     CallStep,
     Completed,
     Described,
@@ -20,7 +19,6 @@ from pyworkflow.model import (
     Event,
     Failed,
     Fired,
-    Hook,
     OpenHook,
     Patched,
     Received,
@@ -32,10 +30,11 @@ from pyworkflow.model import (
     RunFailed,
     RunStarted,
     StartTimer,
-    Status,
 )
-from pyworkflow.model import RunBlocked as BlockedEvent
-from pyworkflow.model import RunTerminated as TerminatedEvent
+from pyworkflow.events import RunBlocked as BlockedEvent
+from pyworkflow.events import RunTerminated as TerminatedEvent
+from pyworkflow.failures import record_of
+from pyworkflow.model import Hook, Status
 from pyworkflow.operations import Inbox
 from pyworkflow.plain import Plain
 from pyworkflow_aws.durable.ids import operation_id

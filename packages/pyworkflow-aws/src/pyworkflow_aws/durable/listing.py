@@ -11,7 +11,8 @@ from attrs import frozen
 from botocore.exceptions import ClientError
 
 from pyworkflow.errors import ConfigError
-from pyworkflow.model import ErrorRecord, Run, RunQuery, Status
+from pyworkflow.events import ErrorRecord
+from pyworkflow.model import Run, RunQuery, Status
 from pyworkflow_aws.durable.payloads import foreign_error, read_error
 from pyworkflow_aws.durable.starting import execution_name
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 from attrs import evolve, frozen
 
 from pyworkflow.errors import PayloadTooLarge
+from pyworkflow.events import ErrorRecord, Failed
 from pyworkflow.jsontext import dumps_plain, loads_plain
-from pyworkflow.model import ErrorRecord, Failed
 from pyworkflow.plain import Plain
 
 LIMIT = 256 * 1024 - 1024

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from pyworkflow.model import CallStep, OpenHook, StartChild, StartTimer
+from pyworkflow.events import CallStep, OpenHook, StartChild, StartTimer
 
 STEP, WAIT, CALLBACK = "STEP", "WAIT", "CALLBACK"
 

@@ -19,18 +19,8 @@ from typing import Any
 from attrs import define, field, frozen
 
 from pyworkflow.errors import NonDeterminism, RunTerminated, StepInterrupted
+from pyworkflow.events import CallStep, Completed, Failed, Fired, OpenHook, Received, RunStarted, StartChild, StartTimer
 from pyworkflow.failures import record_of
-from pyworkflow.model import (
-    CallStep,
-    Completed,
-    Failed,
-    Fired,
-    OpenHook,
-    Received,
-    RunStarted,
-    StartChild,
-    StartTimer,
-)
 from pyworkflow.where import where_it_waits
 from pyworkflow_aws.durable.ids import operation_id
 from pyworkflow_aws.durable.payloads import Payloads, foreign_error, moment, read_error

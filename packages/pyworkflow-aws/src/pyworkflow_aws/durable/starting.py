@@ -12,7 +12,7 @@ from attrs import frozen
 from botocore.exceptions import ClientError
 
 from pyworkflow.errors import ConfigError, PayloadTooLarge, RunExists
-from pyworkflow.model import Parent
+from pyworkflow.events import Parent
 from pyworkflow.plain import Plain
 
 MAX_INPUT = 1024 * 1024

@@ -13,8 +13,8 @@ from attrs import frozen
 
 from pyworkflow.attempts import attempt
 from pyworkflow.context import StepContext, step_context
+from pyworkflow.events import CallStep
 from pyworkflow.failures import record_of
-from pyworkflow.model import CallStep
 from pyworkflow.plain import Plain
 from pyworkflow_aws.durable.payloads import MESSAGE_LIMIT, error_data
 from pyworkflow_aws.durable.sdk import Abandoned, Failure

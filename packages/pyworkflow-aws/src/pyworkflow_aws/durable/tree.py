@@ -12,10 +12,7 @@ from attrs import define, field
 from pyworkflow.definitions import Workflow
 from pyworkflow.effects import to_parent
 from pyworkflow.errors import HookTaken, RunBlocked
-from pyworkflow.failures import record_of
-from pyworkflow.ids import child_id
-from pyworkflow.machine import Machine, Outcome
-from pyworkflow.model import (
+from pyworkflow.events import (
     Abandoned,
     CancelRequested,
     Described,
@@ -30,6 +27,9 @@ from pyworkflow.model import (
     RunStarted,
     StartChild,
 )
+from pyworkflow.failures import record_of
+from pyworkflow.ids import child_id
+from pyworkflow.machine import Machine, Outcome
 from pyworkflow.operations import Pending
 from pyworkflow.plain import Plain
 from pyworkflow_aws.durable.record import Wanted, wanted

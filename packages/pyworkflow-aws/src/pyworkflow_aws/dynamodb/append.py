@@ -23,7 +23,8 @@ from pyworkflow.errors import (
     StorageBusy,
     WorkflowError,
 )
-from pyworkflow.model import RUN_OP, Effects, Event, Hook, Job, Run, Status
+from pyworkflow.events import Event
+from pyworkflow.model import RUN_OP, Effects, Hook, Job, Run, Status
 from pyworkflow.plain import Plain
 from pyworkflow_aws.dynamodb.client import CheckFailed, Client, Write
 from pyworkflow_aws.dynamodb.draft import ABSENT, Draft, RunDraft, pack_item

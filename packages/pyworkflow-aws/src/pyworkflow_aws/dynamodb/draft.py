@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from attrs import define, evolve, field
 
 from pyworkflow import wire
-from pyworkflow.model import RUN_OP, Event, Hook, Job, Run
+from pyworkflow.events import Event
+from pyworkflow.model import RUN_OP, Hook, Job, Run
 from pyworkflow_aws.dynamodb.client import Client, Write
 from pyworkflow_aws.dynamodb.items import Head, Work, head_item, hook_items, hook_of, job_in, job_item, work_of
 from pyworkflow_aws.dynamodb.keys import (

@@ -8,7 +8,8 @@ from attrs import evolve, frozen
 
 from pyworkflow import wire
 from pyworkflow.errors import DamagedHistory, RunNotFound
-from pyworkflow.model import Event, Run
+from pyworkflow.events import Event
+from pyworkflow.model import Run
 from pyworkflow_aws.dynamodb.client import Client
 from pyworkflow_aws.dynamodb.items import Head, head_of
 from pyworkflow_aws.dynamodb.keys import EVENT, HEAD, Item, event_key, of_run

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from pyworkflow.errors import ConfigError
-from pyworkflow.model import Effects, Event, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.events import Event
+from pyworkflow.model import Effects, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 from pyworkflow_aws.dynamodb import append, claims, leases, listing, table
 from pyworkflow_aws.dynamodb.client import Client

@@ -13,7 +13,8 @@ from rich.text import Text
 from pyworkflow.cli import wording
 from pyworkflow.cli.output import STYLES
 from pyworkflow.cli.timeline import Outcome, Phase, Row, State, Timeline
-from pyworkflow.model import FINAL, RunBlocked, RunCompleted, RunContinued, RunFailed, RunTerminated
+from pyworkflow.events import RunBlocked, RunCompleted, RunContinued, RunFailed, RunTerminated
+from pyworkflow.model import FINAL
 
 if TYPE_CHECKING:
     from pyworkflow.model import Run

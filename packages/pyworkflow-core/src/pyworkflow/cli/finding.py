@@ -6,7 +6,8 @@ from typing import Any
 
 from pyworkflow.engine import StoredRuntime
 from pyworkflow.errors import ConfigError, RunNotFound, Unsupported
-from pyworkflow.model import Event, Run, RunQuery
+from pyworkflow.events import Event
+from pyworkflow.model import Run, RunQuery
 from pyworkflow.ports import DurableRuntime
 
 _ABBREVIATED = 1000

@@ -10,7 +10,8 @@ from attrs import evolve
 
 from pyworkflow.cli.timeline import Attempt, Row, Timeline
 from pyworkflow.cli.wording import type_name
-from pyworkflow.model import ErrorRecord, Event, Page, Run, RunBlocked, RunCompleted, RunFailed, RunStarted
+from pyworkflow.events import ErrorRecord, Event, RunBlocked, RunCompleted, RunFailed, RunStarted
+from pyworkflow.model import Page, Run
 from pyworkflow.wire import dumps
 
 

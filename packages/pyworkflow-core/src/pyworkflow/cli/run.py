@@ -21,8 +21,9 @@ from pyworkflow.cli.output import EXIT_OF, Exit, flat, plain_text, print_json, s
 from pyworkflow.cli.session import Session, leave, on_signal, place_of, quoted
 from pyworkflow.definitions import Workflow
 from pyworkflow.errors import ConfigError, RunExists, RunNotFound, Unsupported, WorkflowError
+from pyworkflow.events import RunStarted
 from pyworkflow.handle import RunHandle
-from pyworkflow.model import RunStarted, Status
+from pyworkflow.model import Status
 from pyworkflow.ports import DurableRuntime, Mode
 
 _OTHERS = 10.0

@@ -23,9 +23,10 @@ from pyworkflow.cli.timeline import timeline
 from pyworkflow.cli.wording import one_line
 from pyworkflow.durations import delta
 from pyworkflow.errors import ConfigError, RunNotFound
+from pyworkflow.events import Event
 from pyworkflow.explaining import explain as explain_run
 from pyworkflow.explaining import open_children_of, since_failure
-from pyworkflow.model import FINAL, Event, Run, RunQuery, Status
+from pyworkflow.model import FINAL, Run, RunQuery, Status
 from pyworkflow.ports import DurableRuntime
 from pyworkflow.scheduling import SUFFIX, state_of
 

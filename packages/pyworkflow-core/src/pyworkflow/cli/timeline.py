@@ -8,8 +8,7 @@ from enum import Enum
 
 from attrs import Factory, define, field, frozen
 
-from pyworkflow.model import (
-    FINAL,
+from pyworkflow.events import (
     Attempted,
     CallStep,
     CancelRequested,
@@ -33,8 +32,8 @@ from pyworkflow.model import (
     RunStarted,
     RunTerminated,
     StartTimer,
-    Status,
 )
+from pyworkflow.model import FINAL, Status
 from pyworkflow.plain import Plain
 
 Ending = RunCompleted | RunFailed | RunCancelled | RunTerminated | RunContinued | RunBlocked

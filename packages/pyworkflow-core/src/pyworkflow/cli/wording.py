@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from pyworkflow.durations import text as duration
-from pyworkflow.model import (
+from pyworkflow.events import (
     Abandoned,
     Attempted,
     CallStep,
@@ -28,7 +28,6 @@ from pyworkflow.model import (
     Received,
     Requested,
     Retrying,
-    Run,
     RunBlocked,
     RunCancelled,
     RunCompleted,
@@ -40,6 +39,7 @@ from pyworkflow.model import (
     StartChild,
     StartTimer,
 )
+from pyworkflow.model import Run
 from pyworkflow.plain import Plain
 
 

@@ -8,16 +8,8 @@ from typing import Any
 import pytest
 
 from pyworkflow.errors import Conflict, HookClosed, HookTaken, RunExists, RunNotFound
-from pyworkflow.model import (
-    RUN_OP,
-    CancelRequested,
-    Effects,
-    Message,
-    NewRun,
-    RunCompleted,
-    RunContinued,
-    Status,
-)
+from pyworkflow.events import CancelRequested, RunCompleted, RunContinued
+from pyworkflow.model import RUN_OP, Effects, Message, NewRun, Status
 from pyworkflow.testing.stored import FOREVER, LEASE, T0, Factory, Stored, add, facts, hook, job, run, started, take
 
 

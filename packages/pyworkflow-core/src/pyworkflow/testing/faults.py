@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from attrs import define, field
 
 from pyworkflow.errors import StorageError
-from pyworkflow.model import Event, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.events import Event
+from pyworkflow.model import Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 
 T = TypeVar("T")

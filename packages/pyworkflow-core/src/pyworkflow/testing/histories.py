@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 
 from pyworkflow.errors import ConfigError, Conflict, RunEnded, RunNotFound
-from pyworkflow.model import (
-    CallStep,
-    Completed,
-    Effects,
-    Fired,
-    Requested,
-    RunCompleted,
-    RunQuery,
-    Status,
-)
+from pyworkflow.events import CallStep, Completed, Fired, Requested, RunCompleted
+from pyworkflow.model import Effects, RunQuery, Status
 from pyworkflow.ports import Storage
 from pyworkflow.testing.stored import FOREVER, LEASE, T0, Factory, Stored, add, facts, job, run, started, take
 

@@ -10,34 +10,27 @@ from typing import Any
 
 from pyworkflow._history import effective
 from pyworkflow.context import StepContext
-from pyworkflow.machine import Machine
-from pyworkflow.model import (
-    RUN_OP,
+from pyworkflow.events import (
     Attempted,
     CallStep,
     Completed,
-    Effects,
     Event,
     Failed,
     Fired,
-    Hook,
-    Job,
     OpenHook,
-    Page,
     Requested,
     Retrying,
-    Run,
     RunBlocked,
     RunCancelled,
     RunCompleted,
     RunContinued,
     RunFailed,
-    RunQuery,
     RunStarted,
     RunTerminated,
     StartTimer,
-    Status,
 )
+from pyworkflow.machine import Machine
+from pyworkflow.model import RUN_OP, Effects, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 
 END = RunCompleted | RunFailed | RunCancelled | RunTerminated | RunContinued

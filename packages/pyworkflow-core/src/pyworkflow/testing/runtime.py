@@ -28,8 +28,9 @@ from pyworkflow.errors import (
     Unstorable,
     Unsupported,
 )
+from pyworkflow.events import Completed, Requested, RunCompleted, RunStarted
 from pyworkflow.handle import RunHandle
-from pyworkflow.model import Completed, Requested, RunCompleted, RunQuery, RunStarted, Status
+from pyworkflow.model import RunQuery, Status
 from pyworkflow.testing import stories
 from pyworkflow.testing import workflows as kit
 from pyworkflow.testing.semantics import DurableSemantics, Semantics

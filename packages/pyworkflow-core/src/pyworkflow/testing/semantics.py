@@ -20,7 +20,8 @@ from pyworkflow.errors import (
     Unstorable,
     WorkflowTimeout,
 )
-from pyworkflow.model import CancelRequested, Completed, Retrying, Run, RunQuery, Status
+from pyworkflow.events import CancelRequested, Completed, Retrying
+from pyworkflow.model import Run, RunQuery, Status
 from pyworkflow.testing import stories as kit
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import Declined, notes, retried

@@ -26,9 +26,10 @@ from attrs import define, evolve, field, frozen
 
 from pyworkflow.app import App
 from pyworkflow.errors import HookClosed, RunEnded, StorageError
+from pyworkflow.events import CancelRequested, RunCompleted, RunFailed, RunStarted
 from pyworkflow.local import LocalRuntime
 from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import CancelRequested, Hook, RunCompleted, RunFailed, RunStarted, Status
+from pyworkflow.model import Hook, Status
 from pyworkflow.ports import DurableRuntime, Storage
 from pyworkflow.testing.faults import Faults, FaultyStorage
 from pyworkflow.testing.invariants import Ledger

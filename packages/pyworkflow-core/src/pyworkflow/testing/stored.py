@@ -10,15 +10,8 @@ from typing import Any, ClassVar
 import pytest
 from attrs import evolve
 
-from pyworkflow.model import (
-    RUN_OP,
-    Completed,
-    Event,
-    Hook,
-    Job,
-    Run,
-    RunStarted,
-)
+from pyworkflow.events import Completed, Event, RunStarted
+from pyworkflow.model import RUN_OP, Hook, Job, Run
 from pyworkflow.ports import Storage
 
 T0 = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
