@@ -40,6 +40,7 @@ class Fleet:
         self.log = folder / "workers.log"
         self._folder = folder
         self.kills = 0
+        self._killed = set[int]()
         with self.log.open("ab") as log:
             self._nursery = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env, bufsize=0
@@ -53,7 +54,8 @@ class Fleet:
         """The workers that there are, the youngest last."""
         assert self._nursery.stdout is not None
         self._born += self._nursery.stdout.read() or b""  # None: nobody was born since the last time
-        return [pid for pid in map(int, self._born.splitlines()) if Path(f"/proc/{pid}").exists()]
+        living = [pid for pid in map(int, self._born.splitlines()) if Path(f"/proc/{pid}").exists()]
+        return [pid for pid in living if pid not in self._killed]  # a killed one may be a zombie for a moment
 
     @property
     def working(self) -> list[int]:
@@ -66,6 +68,7 @@ class Fleet:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             self.kills += 1
+            self._killed.add(pid)
 
     async def kill_now_and_then(self, chance: random.Random, pause: float) -> None:
         """Kill workers until cancelled, *pause* seconds after each other in the mean."""
