@@ -38,27 +38,37 @@ class Fleet:
         env = {**os.environ, **told, **environment, "PYTHONPATH": str(HERE)}
         command = [sys.executable, str(HERE / "nursery.py"), str(folder), str(count)]
         self.log = folder / "workers.log"
+        self._folder = folder
         self.kills = 0
+        self._killed = set[int]()
         with self.log.open("ab") as log:
             self._nursery = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env, text=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env, bufsize=0
             )
         assert self._nursery.stdout is not None
         os.set_blocking(self._nursery.stdout.fileno(), False)
-        self._born = ""
+        self._born = b""
 
     @property
     def alive(self) -> list[int]:
         """The workers that there are, the youngest last."""
         assert self._nursery.stdout is not None
-        self._born += self._nursery.stdout.read() or ""
-        return [pid for pid in map(int, self._born.splitlines()) if Path(f"/proc/{pid}").exists()]
+        self._born += self._nursery.stdout.read() or b""  # None: nobody was born since the last time
+        living = [pid for pid in map(int, self._born.splitlines()) if Path(f"/proc/{pid}").exists()]
+        return [pid for pid in living if pid not in self._killed]  # a killed one may be a zombie for a moment
+
+    @property
+    def working(self) -> list[int]:
+        """Those of them that have begun to look for work."""
+        begun = set(map(int, notes(str(self._folder / "working"))))
+        return [pid for pid in self.alive if pid in begun]
 
     def kill(self, pid: int) -> None:
         """Kill a worker."""
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             self.kills += 1
+            self._killed.add(pid)
 
     async def kill_now_and_then(self, chance: random.Random, pause: float) -> None:
         """Kill workers until cancelled, *pause* seconds after each other in the mean."""

@@ -2,7 +2,8 @@
 
 Usage: nursery.py FOLDER COUNT. The settings of the workers' app come from the environment. FOLDER/todo, if it is there,
 has a line for each run to be started: which worker starts it, its workflow, its id, and its arguments as JSON. Prints
-the process id of each worker. At the end of its input it tells them to stop.
+the process id of each worker, and each writes it to FOLDER/working once it works. At the end of its input it tells them
+to stop.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import boto3  # noqa: F401 -- before the fork, like the others of these
 import kit_flows  # noqa: F401 -- the workflows
 
-import pyworkflow.local  # noqa: F401 -- before the fork
+import pyworkflow.local  # noqa: F401
+import pyworkflow_aws.dynamodb  # noqa: F401
 from pyworkflow import App
 from pyworkflow.errors import RunExists
 from pyworkflow.registry import default_registry
+from pyworkflow.testing.workflows import note
 
 AT_ONCE = 4  # runs that a worker begins and waits for
 
@@ -32,6 +36,7 @@ async def work(folder: Path, number: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with App() as app, app.worker():
+        note(str(folder / "working"), str(os.getpid()))
         begun = asyncio.create_task(start_all(app, folder, number))
         await stop.wait()
         begun.cancel()

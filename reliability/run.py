@@ -71,6 +71,11 @@ def crashes(place: str) -> Part:
     return Part(what, command, (300, 3000), "RELIABILITY_POINTS")
 
 
+def takeovers(storage: str, sizes: tuple[int, int]) -> Part:
+    command = f"reliability/test_takeover.py -k {storage.lower()}"
+    return Part(f"take-overs by a living worker: {storage}", command, sizes, "RELIABILITY_TAKEOVERS", alone=True)
+
+
 PARTS = [
     Part("seeds of the simulation", f"{HALVES} 0", (10_000, 500_000), plain=True),
     Part("more seeds of the simulation", f"{HALVES} 1000000", (10_000, 500_000), plain=True),
@@ -115,9 +120,8 @@ PARTS = [
     Part("kinds of damaged rows", f"{SQLITE}/test_hostile_rows.py -k damaged_run"),
     Part("canaries in secrets", f"{CORE}/test_secrets.py"),
     Part("states of the lease protocol", f"{CORE}/test_lease_model.py"),
-    Part(
-        "take-overs by a living worker", "reliability/test_takeover.py", (100, 300), "RELIABILITY_TAKEOVERS", alone=True
-    ),
+    takeovers("SQLite", (100, 300)),
+    takeovers("DynamoDB", (24, 100)),
 ]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 import pyworkflow
-from pyworkflow import App, hook, sleep, step, workflow
+from pyworkflow import App, RunHandle, hook, sleep, step, workflow
 from pyworkflow.context import token_digest
+from pyworkflow.definitions import Workflow
 from pyworkflow.errors import HookClosed, RunCancelled, RunTerminated
 from pyworkflow.events import CancelRequested, Event, Posted, Received, RunContinued
 from pyworkflow.events import RunTerminated as TerminatedEvent
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.asyncio
 
 MakeApp = Callable[[], App]
 Act = Callable[[], Awaitable[Any]]
+Between = Callable[[type[Event], Act], None]
 
 said: list[str] = []
 
@@ -68,6 +71,15 @@ async def endless(n: int) -> None:
     await pyworkflow.continue_as_new(n + 1)
 
 
+@asynccontextmanager
+async def begun(make_app: MakeApp, flow: Workflow[..., Any]) -> AsyncIterator[tuple[App, RunHandle[Any]]]:
+    """Start a chain; its first run goes on as the second once hook ``go`` is resumed."""
+    async with make_app() as app:
+        handle = await app.start(flow, (0,))
+        await opened("go", app)
+        yield app, handle
+
+
 async def opened(token: str, app: App) -> None:
     """Wait until the hook with a token is open."""
 
@@ -77,18 +89,60 @@ async def opened(token: str, app: App) -> None:
     await until(is_open)
 
 
-def between(storage: Storage, monkeypatch: pytest.MonkeyPatch, kind: type[Event], act: Act) -> None:
-    """Have *act* carried out once, right before an event of this kind is written."""
-    append, done = storage.append, False
+async def continued(app: App, run_id: str) -> None:
+    """Wait until a run has gone on as another."""
 
-    async def interrupted(run_id: str, events: Sequence[Event], *args: Any, **options: Any) -> int:
-        nonlocal done
-        if not done and any(isinstance(event, kind) for event in events):
-            done = True
-            await act()
-        return await append(run_id, events, *args, **options)
+    async def has() -> bool:
+        return (await app.recorded().run(run_id)).status is Status.CONTINUED
 
-    monkeypatch.setattr(storage, "append", interrupted)
+    await until(has)
+
+
+async def has_events(app: App, run_id: str, count: int) -> None:
+    """Wait until a run has so many events."""
+
+    async def has() -> bool:
+        return (await app.recorded().run(run_id)).length >= count
+
+    await until(has)
+
+
+async def go_on(app: App, handle: RunHandle[Any]) -> None:
+    """Have the first run of a chain go on as the second."""
+    await app.resume_hook("go")
+    await continued(app, handle.id)
+
+
+async def read_one_each(app: App, runs: int) -> None:
+    """Allow so many runs of `reader` to read their message."""
+    for n in range(runs):
+        await opened(f"go {n}", app)
+        await app.resume_hook(f"go {n}")
+
+
+@pytest.fixture
+def between(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Between:
+    """Has something carried out once, right before an event of a kind is written."""
+
+    def interrupt(kind: type[Event], act: Act) -> None:
+        append, done = storage.append, False
+
+        async def interrupted(run_id: str, events: Sequence[Event], *args: Any, **options: Any) -> int:
+            nonlocal done
+            if not done and any(isinstance(event, kind) for event in events):
+                done = True
+                await act()
+            return await append(run_id, events, *args, **options)
+
+        monkeypatch.setattr(storage, "append", interrupted)
+
+    return interrupt
+
+
+@pytest.fixture
+def brief_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of schedules continue as new ones after each round."""
+    monkeypatch.setattr("pyworkflow.scheduling._ROUNDS", 1)
 
 
 async def chain(app: App, flow: str) -> list[Status]:
@@ -110,17 +164,13 @@ async def test_payloads_that_a_run_did_not_read_are_for_the_one_that_continues_i
         (found,) = [one for one in await app.recorded().hooks(handle.id) if one.name == "messages"]
         for text in ("a", "b", "c", "bye"):
             await app.recorded().send(found, text)  # type: ignore[attr-defined]
-        for n in range(4):
-            await opened(f"go {n}", app)
-            await app.resume_hook(f"go {n}")
+        await read_one_each(app, 4)
         assert await handle.result(timeout=20) == ["a", "b", "c", "bye"]
         assert await chain(app, "cont.reader") == [Status.CONTINUED] * 3 + [Status.COMPLETED]
 
 
 async def test_a_hook_for_one_payload_has_it_when_it_is_opened_and_takes_no_second_one(make_app: MakeApp) -> None:
-    async with make_app() as app:
-        handle = await app.start(patient, (0,))
-        await opened("go", app)
+    async with begun(make_app, patient) as (app, handle):
         await app.resume_hook("answer", "42")
         await app.resume_hook("go")
         assert await handle.result(timeout=20) == "42"
@@ -129,28 +179,19 @@ async def test_a_hook_for_one_payload_has_it_when_it_is_opened_and_takes_no_seco
 
 
 async def test_a_payload_that_comes_while_its_run_continues_is_for_the_next_one(
-    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, between: Between
 ) -> None:
-    async with make_app() as app:
-        handle = await app.start(patient, (0,))
-        await opened("go", app)
-
-        async def continues() -> None:
-            await app.resume_hook("go")
-            await until(lambda: _has_status(app, handle.id, Status.CONTINUED))
-
-        between(storage, monkeypatch, Received, continues)
+    async with begun(make_app, patient) as (app, handle):
+        between(Received, lambda: go_on(app, handle))
         await app.resume_hook("answer", "late")
         assert await handle.result(timeout=20) == "late"
 
 
 async def test_a_payload_that_comes_right_before_its_run_continues_is_for_the_next_one(
-    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, between: Between
 ) -> None:
-    async with make_app() as app:
-        handle = await app.start(patient, (0,))
-        await opened("go", app)
-        between(storage, monkeypatch, RunContinued, lambda: app.resume_hook("answer", "just in time"))
+    async with begun(make_app, patient) as (app, handle):
+        between(RunContinued, lambda: app.resume_hook("answer", "just in time"))
         await app.resume_hook("go")
         assert await handle.result(timeout=20) == "just in time"
 
@@ -201,9 +242,7 @@ async def test_what_is_posted_for_an_open_hook_comes_before_what_it_is_sent_late
         posted = Posted(app.clock.now(), "messages", token_digest("own"), "a")
         await app.storage.append(handle.id, [posted])  # nobody looks at it yet
         await app.resume_hook("own", "bye")
-        for n in range(2):
-            await opened(f"go {n}", app)
-            await app.resume_hook(f"go {n}")
+        await read_one_each(app, 2)
         assert await handle.result(timeout=20) == ["a", "bye"]
 
 
@@ -211,12 +250,10 @@ async def test_what_is_posted_for_an_open_hook_comes_before_what_it_is_sent_late
 
 
 async def test_a_cancellation_right_before_a_run_continues_reaches_the_next_one(
-    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, between: Between
 ) -> None:
-    async with make_app() as app:
-        handle = await app.start(endless, (0,))
-        await opened("go", app)
-        between(storage, monkeypatch, RunContinued, lambda: handle.cancel("enough"))
+    async with begun(make_app, endless) as (app, handle):
+        between(RunContinued, lambda: handle.cancel("enough"))
         await app.resume_hook("go")
         with pytest.raises(RunCancelled):
             await handle.result(timeout=20)
@@ -224,18 +261,9 @@ async def test_a_cancellation_right_before_a_run_continues_reaches_the_next_one(
     assert "run 1" not in said
 
 
-async def test_a_cancellation_while_a_run_continues_reaches_the_next_one(
-    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with make_app() as app:
-        handle = await app.start(endless, (0,))
-        await opened("go", app)
-
-        async def continues() -> None:
-            await app.resume_hook("go")
-            await until(lambda: _has_status(app, handle.id, Status.CONTINUED))
-
-        between(storage, monkeypatch, CancelRequested, continues)
+async def test_a_cancellation_while_a_run_continues_reaches_the_next_one(make_app: MakeApp, between: Between) -> None:
+    async with begun(make_app, endless) as (app, handle):
+        between(CancelRequested, lambda: go_on(app, handle))
         await handle.cancel()
         with pytest.raises(RunCancelled):
             await handle.result(timeout=20)
@@ -243,17 +271,10 @@ async def test_a_cancellation_while_a_run_continues_reaches_the_next_one(
 
 
 async def test_a_run_that_continues_while_it_is_terminated_is_terminated_where_it_goes_on(
-    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, between: Between
 ) -> None:
-    async with make_app() as app:
-        handle = await app.start(endless, (0,))
-        await opened("go", app)
-
-        async def continues() -> None:
-            await app.resume_hook("go")
-            await until(lambda: _has_status(app, handle.id, Status.CONTINUED))
-
-        between(storage, monkeypatch, TerminatedEvent, continues)
+    async with begun(make_app, endless) as (app, handle):
+        between(TerminatedEvent, lambda: go_on(app, handle))
         await app.recorded().terminate(handle.id, "now")
         with pytest.raises(RunTerminated, match="now"):
             await handle.result(timeout=20)
@@ -288,11 +309,11 @@ async def daily() -> None:
     said.append("daily")
 
 
+@pytest.mark.usefixtures("brief_schedules")
 @pytest.mark.parametrize("kind", [RunContinued, Posted], ids=["right before", "while"])
 async def test_what_a_schedule_is_told_when_its_run_continues_is_heard_by_the_next_one(
-    make_app: MakeApp, storage: Storage, monkeypatch: pytest.MonkeyPatch, kind: type[Event]
+    make_app: MakeApp, between: Between, kind: type[Event]
 ) -> None:
-    monkeypatch.setattr("pyworkflow.scheduling._ROUNDS", 1)
     async with make_app() as app, app.worker():
         runtime: Any = app.recorded()
         first = run_id_of("cont.daily")
@@ -302,43 +323,33 @@ async def test_what_a_schedule_is_told_when_its_run_continues_is_heard_by_the_ne
 
         async def continues() -> None:
             await runtime.tell(first, [Posted(app.clock.now(), "control", "", {"do": "resume"})])
-            await until(lambda: _has_status(app, first, Status.CONTINUED))
+            await continued(app, first)
 
-        await until(lambda: _has_length(app, first, 4))
+        await has_events(app, first, 4)
         if kind is RunContinued:
-            between(storage, monkeypatch, kind, asks)
+            between(kind, asks)
             await tell(runtime, "cont.daily", Control("trigger"))
         else:
-            between(storage, monkeypatch, kind, continues)
+            between(kind, continues)
             await asks()
 
         async def heard() -> bool:
             return (await look(runtime, "cont.daily"))[0].paused
 
         await until(heard)
-        await until(lambda: _has_status(app, first, Status.CONTINUED))
+        await continued(app, first)
         assert (await look(runtime, "cont.daily"))[0].paused
 
 
-async def test_a_schedule_whose_first_runs_were_purged_goes_on_as_it_was(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pyworkflow.scheduling._ROUNDS", 1)
+@pytest.mark.usefixtures("brief_schedules")
+async def test_a_schedule_whose_first_runs_were_purged_goes_on_as_it_was(make_app: MakeApp) -> None:
     async with make_app() as app:
         async with app.worker():
-            await until(lambda: _has_length(app, run_id_of("cont.daily"), 4))
+            await has_events(app, run_id_of("cont.daily"), 4)
             await tell(app.recorded(), "cont.daily", Control("pause"))  # type: ignore[arg-type]
-            await until(lambda: _has_status(app, run_id_of("cont.daily"), Status.CONTINUED))
+            await continued(app, run_id_of("cont.daily"))
         assert await app.purge(app.clock.now(), [Status.CONTINUED]) == 1
         async with app.worker():
             state, status = await look(app.recorded(), "cont.daily")  # type: ignore[arg-type]
             assert (state.paused, status) == (True, Status.RUNNING)
             assert len((await app.runs(RunQuery(workflow="cont.daily:schedule"))).runs) == 1
-
-
-async def _has_status(app: App, run_id: str, status: Status) -> bool:
-    return (await app.recorded().run(run_id)).status is status
-
-
-async def _has_length(app: App, run_id: str, length: int) -> bool:
-    return (await app.recorded().run(run_id)).length >= length
