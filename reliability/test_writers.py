@@ -24,7 +24,8 @@ SHARED = 4
 WRITER = """
 import asyncio, sys, time
 from datetime import UTC, datetime
-from pyworkflow.model import Completed, Run, RunStarted
+from pyworkflow.events import Completed, RunStarted
+from pyworkflow.model import Run
 from pyworkflow_sqlite import SQLiteStorage
 
 async def write(path, own, shared, seconds):
