@@ -29,6 +29,9 @@ FLOW = os.environ.get("PYWORKFLOW_CHAOS_FLOW", "mixed")
 RUNS = int(os.environ.get("PYWORKFLOW_CHAOS_RUNS", "150"))
 SEED = int(os.environ.get("PYWORKFLOW_CHAOS_SEED", random.SystemRandom().randrange(2**32)))
 LIMIT = 60 + RUNS  # seconds
+PAUSE = 1.0 if RUNS < 5_000 else 0.75
+"""Seconds from one kill to the next."""
+
 FLOWS = {"mixed": (flows.mixed, lambda n: n, lambda n: 5 * n + 109), "sums": (flows.sums, lambda _: 5, lambda _: 10)}
 """Workflows, their argument, and their result, by the number of the run."""
 
@@ -49,11 +52,11 @@ def workers(redis: Redis, tmp_path: Path) -> Iterator[Workers]:
 
 
 async def kills(workers: Workers, chance: random.Random) -> Counter[str]:
-    """Every second kill a process of a pool, or now and then a whole worker, until cancelled."""
+    """Again and again kill a process of a pool, or now and then a whole worker, until cancelled."""
     done: Counter[str] = Counter()
     with suppress(asyncio.CancelledError):
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(PAUSE)
             victim = chance.choice(workers.running)
             children = [] if victim.poll() is not None else workers.children(victim)
             fault = chance.choices(["child", "worker"], [8, 1])[0]
