@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import urllib3
 from aws_durable_execution_sdk_python.identifier import OperationIdNamespace
 
 import pyworkflow
@@ -265,3 +267,21 @@ def test_an_app_needs_a_function():
 
     with pytest.raises(ConfigError, match="aws_function"):
         asyncio.run(App(aws_region="eu-west-1", default_runtime="durable-lambda").start(fatal))
+
+
+@pytest.mark.asyncio
+async def test_runs_that_are_started_one_after_another_share_a_connection(make_app, monkeypatch):
+    opened, connect = [], urllib3.HTTPConnectionPool._new_conn
+
+    def counted(pool):
+        opened.append(threading.current_thread().name)
+        return connect(pool)
+
+    async with make_app() as app:
+        await app.start(sequence, (0,))
+        monkeypatch.setattr(urllib3.HTTPConnectionPool, "_new_conn", counted)
+        for _ in range(5):
+            handle = await app.start(sequence, (0,))
+        monkeypatch.undo()
+        await handle.result()
+    assert opened.count("pyworkflow-aws") == 0  # what is called there is called by us

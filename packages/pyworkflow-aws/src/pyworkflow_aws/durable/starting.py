@@ -92,6 +92,7 @@ def invoke(client: Any, function: str, qualifier: str, start: Start) -> str:
             DurableExecutionName=execution_name(start.run_id),
             Payload=payload,
         )
+        answer["Payload"].read()  # it is empty, and until it is read its connection serves nobody else
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code == "DurableExecutionAlreadyStartedException":
