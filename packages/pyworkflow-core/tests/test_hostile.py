@@ -136,12 +136,26 @@ def hostile(chance: Random, depth: int = 4) -> Any:
     return [hostile(chance, depth - 1) for _ in range(chance.randrange(4))]
 
 
+def zoned(key: str) -> dict[str, Any]:
+    return {"~datetime": ["2026-11-30T00:00:00", key, 0]}
+
+
+def test_a_time_zone_that_is_not_there_is_not_looked_for_by_importing() -> None:
+    decode = Codec().decoder()
+    with pytest.raises(Unstorable, match="no time zone"):
+        decode(zoned("Nowhere/Here"))
+    with nothing_runs():
+        for key in ("os", "no/such/zone", "zoneinfo/Europe", "tzdata/evil", "Europe/__init__"):
+            with suppress(Unstorable):
+                decode(zoned(key))
+
+
 def test_decoding_hostile_values_runs_nothing_and_raises_only_what_it_says() -> None:
     codec, chance = Codec(), Random(1)
     decoders = [(kind, codec.decoder(kind)) for kind in TYPES]
     values = [hostile(chance) for _ in range(MANY)]
-    for _, decode in decoders:  # what is compiled at first use
-        for value in values[:100]:
+    for _, decode in decoders:  # what is compiled, and looked up, at first use
+        for value in [*values[:100], zoned("Nowhere/Here")]:
             with suppress(Unstorable):
                 decode(value)
     with nothing_runs():

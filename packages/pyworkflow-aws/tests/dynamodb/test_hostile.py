@@ -34,7 +34,7 @@ def names(count: int = COUNT) -> list[str]:
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120 + COUNT // 4)
 async def test_hostile_names_are_values_and_nothing_else(new_table) -> None:
     storage = DynamoDBStorage(new_table())
     await storage.open()

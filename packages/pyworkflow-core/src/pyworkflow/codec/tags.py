@@ -8,7 +8,6 @@ none of them imports or calls anything of the user's.
 from __future__ import annotations
 
 import json
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
@@ -22,6 +21,7 @@ from zoneinfo import ZoneInfo
 from attrs import frozen
 
 from pyworkflow.codec.refusals import Refused, TooLarge, describe
+from pyworkflow.codec.zones import zone
 
 UNION = "~union"
 """The tag of a member of a union. Only annotations give it a meaning, so it is passed on like an ordinary dict."""
@@ -30,7 +30,6 @@ _INT_LIMIT = 10**4000  # beyond some 4300 digits Python itself does not turn dec
 _SHORT = 1000  # a string up to this length needs no look at the size limit
 _INT64 = 1 << 63
 _READ_DEPTH = 200
-_ZONE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 
 Spent = list[int]
 """The size of what was walked so far, in its one item."""
@@ -163,12 +162,12 @@ def _writer(*, allow_nan: bool, max_bytes: int, max_depth: int) -> Callable[[Any
 
     def write_zoned(tag: str) -> Callable[[Any, int, Spent], Any]:
         def write_time(value: Any, _depth: int, _spent: Spent) -> Any:
-            zone = value.tzinfo
-            if type(zone) is ZoneInfo and zone.key:
-                return {tag: [value.replace(tzinfo=None).isoformat(), zone.key, value.fold]}
-            if zone is not None and type(zone) is not timezone:
+            found = value.tzinfo
+            if type(found) is ZoneInfo and found.key:
+                return {tag: [value.replace(tzinfo=None).isoformat(), found.key, value.fold]}
+            if found is not None and type(found) is not timezone:
                 raise Refused(
-                    f"cannot store a {type(value).__name__} with time zone {zone!r}",
+                    f"cannot store a {type(value).__name__} with time zone {found!r}",
                     "use zoneinfo.ZoneInfo, or convert it to UTC",
                 )
             text = value.isoformat()
@@ -344,9 +343,7 @@ def _zoned(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
         text, key, fold = body
         if key is None:
             return parse(text).replace(fold=fold)
-        if not _ZONE_KEY.fullmatch(key):  # it becomes part of a file name
-            raise ValueError(f"{key!r} is no time zone")
-        return parse(text).replace(tzinfo=ZoneInfo(key), fold=fold)
+        return parse(text).replace(tzinfo=zone(key), fold=fold)
 
     return read_time
 
