@@ -74,7 +74,8 @@ class Fleet:
         """Kill workers until cancelled, *pause* seconds after each other in the mean."""
         while True:
             await asyncio.sleep(chance.uniform(0, 2 * pause))
-            self.kill(chance.choice(self.alive))
+            if living := self.alive:  # nobody is yet, in the first moments
+                self.kill(chance.choice(living))
 
     def close(self) -> None:
         """Have them end."""
