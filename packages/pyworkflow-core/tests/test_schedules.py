@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyworkflow.codec import zones
 from pyworkflow.errors import ConfigError
 from pyworkflow.schedules import Overlap, Schedule
 
@@ -303,18 +304,24 @@ def test_an_unknown_zone_is_refused_with_what_is_wrong_and_what_to_give(zone, sa
     assert str(caught.value).endswith("give an IANA name such as 'Europe/Vienna'")
 
 
+def forget_zones():
+    zoneinfo.ZoneInfo.clear_cache()
+    zones.zone.cache_clear()
+    zones._all.cache_clear()
+
+
 @pytest.fixture
 def no_zones(monkeypatch):
     """A machine without time zones, and without the package that brings some."""
     path = zoneinfo.TZPATH
     zoneinfo.reset_tzpath(())
-    zoneinfo.ZoneInfo.clear_cache()
+    forget_zones()
     for name in [name for name in sys.modules if name.partition(".")[0] == "tzdata"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tzdata", None)
     yield
     zoneinfo.reset_tzpath(path)
-    zoneinfo.ZoneInfo.clear_cache()
+    forget_zones()
 
 
 def test_a_machine_without_time_zones_is_told_to_install_them(no_zones):

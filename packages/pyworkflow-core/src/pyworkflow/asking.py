@@ -75,9 +75,8 @@ class Asking(ABC):
     ) -> str:
         """Have a run of *workflow* started; return its id once it is there."""
         plain_args, plain_kwargs = workflow.signature.encode_call(args, kwargs)
-        detached = True
-        fields = workflow.name, plain_args, plain_kwargs, run_id or "", key, detached
-        started: str = await self.ask(StartChild, *fields)
+        named = workflow.name, plain_args, plain_kwargs, run_id or "", key
+        started: str = await self.ask(StartChild, *named, True)  # noqa: FBT003 -- detached
         return started
 
     def new_token(self) -> str:

@@ -255,8 +255,10 @@ def _zone(name: str) -> tzinfo:
         return UTC  # known without any data
     import zoneinfo
 
+    from pyworkflow.codec.zones import zone
+
     try:
-        return zoneinfo.ZoneInfo(name)
+        return zone(name)  # a stored schedule names one, too
     except (LookupError, ValueError, OSError, TypeError, AttributeError):
         known = zoneinfo.available_timezones()
     if not known:

@@ -66,13 +66,13 @@ class Append:
             length = self._check(db)
             if self.count:
                 db.execute(ADD_EVENTS, (self.run_id, length + 1, self.count, self.data))
-        if not self.is_plain:
+        if not self._is_plain:
             self._write_rest(db)
         return length + self.count
 
     def row(self) -> Row | None:
         """Return what a step of a sequence comes to."""
-        if self.is_plain and self._is_held:
+        if self._is_plain and self._is_held:
             return ADD_HELD, self._values(), self.expected + self.count  # type: ignore[operator]  # it is held
         return None
 
@@ -85,7 +85,7 @@ class Append:
         return also is None or not (also.hooks or also.begin)
 
     @property
-    def is_plain(self) -> bool:
+    def _is_plain(self) -> bool:
         """Whether events are all that is written."""
         return self.status is None and self.also is None and not self.jobs and not self.finish
 
