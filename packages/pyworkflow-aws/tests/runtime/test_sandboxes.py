@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,32 @@ async def test_a_step_is_tried_again_after_its_sandbox_was_killed(local, app, pr
     async with app("durable") as client:
         assert await client.call(programs.lost, (log,), {"twice": True}) == "before, survived"
     assert notes(log) == ["tries", "tries"]
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_left_of_a_sandbox_that_was_killed(local, app, programs, log):
+    async with app("durable") as client:
+        await client.call(programs.lost, (log,), {"twice": True})
+    local.functions["durable"].forget()
+    apis = [thread for thread in threading.enumerate() if thread.name == "pyworkflow-runtime-api"]
+    others = sum(len(function._idle) for function in local.functions.values())
+    assert len(apis) == others
+
+
+@pytest.mark.asyncio
+async def test_a_timer_that_is_set_anew_while_it_fires_is_not_lost(local, app, programs, log, monkeypatch):
+    from aws_durable_execution_sdk_python_testing.execution import Execution
+
+    executor, complete = local._runner._executor, Execution.complete_due_operations
+
+    def completing(execution, now):
+        completed = complete(execution, now)
+        executor._schedule_earliest_pending(execution.durable_execution_arn)  # as an invocation does that ends now
+        return completed
+
+    monkeypatch.setattr(Execution, "complete_due_operations", completing)
+    async with app("durable") as client:
+        assert await (await client.start(programs.sleeps, (log, 1))).result(timeout=20) == "awake"
 
 
 @pytest.mark.asyncio

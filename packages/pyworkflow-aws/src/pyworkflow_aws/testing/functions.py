@@ -239,6 +239,7 @@ class _Sandbox:
         return self.process.poll() is None
 
     def kill(self) -> None:
+        """End the process, if it lives, and its API."""
         self.process.kill()
         self.process.wait()
         self.api.waiting.put(None)
@@ -312,14 +313,20 @@ class Sandboxed(Function):
         self.forget()
 
     def _take(self, name: str, url: str) -> _Sandbox:
-        with self._lock:
-            self.invocations += 1
-            while self._idle:
-                sandbox = self._idle.pop()
-                if sandbox.lives:
-                    self._busy.add(sandbox)
-                    return sandbox
-            self.cold_starts += 1
+        dead: list[_Sandbox] = []
+        try:
+            with self._lock:
+                self.invocations += 1
+                while self._idle:
+                    sandbox = self._idle.pop()
+                    if sandbox.lives:
+                        self._busy.add(sandbox)
+                        return sandbox
+                    dead.append(sandbox)
+                self.cold_starts += 1
+        finally:
+            for sandbox in dead:
+                sandbox.kill()
         sandbox = _Sandbox(self, name, url)
         with self._lock:
             self._busy.add(sandbox)
@@ -331,5 +338,4 @@ class Sandboxed(Function):
             if sandbox.lives and not self._closed:
                 self._idle.append(sandbox)
                 return
-        if sandbox.lives:
-            sandbox.kill()
+        sandbox.kill()
