@@ -1,9 +1,9 @@
 """Worker processes, forked from one that has imported everything; whichever dies is replaced at once.
 
 Usage: nursery.py FOLDER COUNT. The settings of the workers' app come from the environment. FOLDER/todo, if it is there,
-has a line for each run to be started: which worker starts it, its workflow, its id, and its arguments as JSON. Prints
-the process id of each worker, and each writes it to FOLDER/working once it works. At the end of its input it tells them
-to stop.
+has a line for each run to be started: which worker starts it, its workflow, its id, and its arguments as JSON; the ids
+of those that have ended are written to FOLDER/ended. Prints the process id of each worker, and each writes it to
+FOLDER/working once it works. At the end of its input it tells them to stop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pyworkflow_aws.dynamodb  # noqa: F401
 from pyworkflow import App
 from pyworkflow.errors import RunExists
 from pyworkflow.registry import default_registry
-from pyworkflow.testing.workflows import note
+from pyworkflow.testing.workflows import note, notes
 
 AT_ONCE = 4  # runs that a worker begins and waits for
 
@@ -45,16 +45,19 @@ async def work(folder: Path, number: int) -> None:
 
 async def start_all(app: App, folder: Path, number: int) -> None:
     room = asyncio.Semaphore(AT_ONCE)
-    todo = folder / "todo"
-    lines = [json.loads(line) for line in todo.read_text().splitlines()] if todo.exists() else []
-    await asyncio.gather(*(start(app, room, *line) for who, *line in lines if who == number))
+    ended = set(notes(str(folder / "ended")))  # by a worker that was here before
+    plans = [json.loads(line) for line in notes(str(folder / "todo"))]
+    mine = [plan for who, *plan in plans if who == number and plan[1] not in ended]
+    await asyncio.gather(*(start(app, folder, room, plan) for plan in mine))
 
 
-async def start(app: App, room: asyncio.Semaphore, flow: str, run_id: str, args: list[Any]) -> None:
+async def start(app: App, folder: Path, room: asyncio.Semaphore, plan: list[Any]) -> None:
+    flow, run_id, args = plan
     async with room:
         with suppress(RunExists):
             await app.start(default_registry.workflows[flow], args, run_id=run_id)
         await app.recorded().result(run_id)
+        note(str(folder / "ended"), run_id)
 
 
 def born(folder: Path, number: int) -> int:
