@@ -108,18 +108,17 @@ def to_do(folder: Path, lines: Sequence[tuple[int, str, str, list[Any]]]) -> Non
 async def results(runtime: DurableRuntime, run_ids: Sequence[str], seconds: float) -> dict[str, Any]:
     """Wait for runs that others start and carry out; what did not end in time has no result, and is lost or stuck."""
     found: dict[str, Any] = {}
+    room = asyncio.Semaphore(16)  # who asks for all of them at once keeps the storage from everything else
 
     async def one(run_id: str) -> None:
-        while True:
-            try:
-                found[run_id] = await runtime.result(run_id)
-            except RunNotFound:  # nobody has started it yet
-                await asyncio.sleep(0.1)
-            except WorkflowError as error:
-                found[run_id] = error
-                return
-            else:
-                return
+        async with room:
+            while run_id not in found:
+                try:
+                    found[run_id] = await runtime.result(run_id)
+                except RunNotFound:  # nobody has started it yet
+                    await asyncio.sleep(0.1)
+                except WorkflowError as error:
+                    found[run_id] = error
 
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
