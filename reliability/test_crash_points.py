@@ -7,6 +7,7 @@ more of them.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import os
@@ -28,6 +29,9 @@ from pyworkflow_aws.testing import Endpoint
 POINTS = int(os.environ.get("RELIABILITY_POINTS", "300"))
 MOST_WRITES = 7
 """How many writes of a run, and of its children, there are in any case; before and after each is a point."""
+
+ROUND = 150
+"""So many runs are tried on one storage: an emulator of DynamoDB takes the longer, the more a table has."""
 
 AT_ONCE = 8  # runs that are open, of those that are started from here
 LOCAL = "local?lease=1s&sweep=100ms"
@@ -177,14 +181,20 @@ def carry(request: pytest.FixtureRequest, scene: Scene, monkeypatch: pytest.Monk
     runtime, _, storage = request.param.partition("-")
     if runtime == "durable":
         return lambda scene, plans: durable_lambda(scene, plans, monkeypatch)
-    if storage == "sqlite":
-        scene.settings["storage"] = f"sqlite:///{scene.folder}/runs.db"
-    else:
-        scene.settings["storage"] = f"dynamodb://{request.getfixturevalue('new_table')('crashes')}"
-    if runtime == "local":
-        return lambda scene, plans: local(scene, storage, plans)
-    redis = request.getfixturevalue("redis")
-    return lambda scene, plans: celery(scene, storage, redis, plans)
+    redis = request.getfixturevalue("redis") if runtime == "celery" else None
+    new_table = request.getfixturevalue("new_table") if storage == "dynamodb" else None
+    tables = itertools.count()
+
+    def carry(scene: Scene, plans: list[tuple[str, str]]) -> Any:
+        if new_table is None:
+            scene.settings["storage"] = f"sqlite:///{scene.folder}/runs.db"
+        else:
+            scene.settings["storage"] = f"dynamodb://{new_table(f'crashes-{next(tables)}')}"
+        if redis is None:
+            return local(scene, storage, plans)
+        return celery(scene, storage, redis, plans)
+
+    return carry
 
 
 @pytest.fixture
@@ -197,8 +207,11 @@ def test_nothing_is_lost_stuck_or_done_again_wherever_processes_are_killed(
     carry: Carry, scene: Scene, figure: Callable[[str], None]
 ) -> None:
     plans = planned(math.ceil(1.1 * POINTS / len(PLACES)))  # not every run has as many writes
-    with carry(scene, plans):
-        problems = asyncio.run(checked(scene, plans, 30 + POINTS))
+    problems: list[str] = []
+    for first in range(0, len(plans), ROUND):
+        part = plans[first : first + ROUND]
+        with carry(scene, part):
+            problems += asyncio.run(checked(scene, part, 30 + POINTS))
     assert problems == []
     assert scene.killed() >= POINTS / len(PLACES)
     figure(f"{scene.killed()} kills of {len(plans)} runs and their children")
