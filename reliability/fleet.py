@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -78,12 +79,17 @@ class Fleet:
                 self.kill(chance.choice(living))
 
     def close(self) -> None:
-        """Have them end."""
+        """Have them end; one that does not says where it is."""
         assert self._nursery.stdin is not None
         assert self._nursery.stdout is not None
         self._nursery.stdin.close()
         try:
             self._nursery.wait(30)
+        except subprocess.TimeoutExpired:
+            for pid in self.alive:
+                os.kill(pid, signal.SIGUSR1)
+            time.sleep(1)  # they write where they are to the log
+            raise AssertionError(f"workers do not end:\n{self.log.read_text()}") from None
         finally:
             self._nursery.kill()
             self._nursery.wait()

@@ -9,6 +9,7 @@ FOLDER/working once it works. At the end of its input it tells them to stop.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import select
@@ -66,6 +67,7 @@ def born(folder: Path, number: int) -> int:
     if pid:
         print(pid, flush=True)
         return pid
+    faulthandler.register(signal.SIGUSR1)  # to say where it is
     asyncio.run(work(folder, number))
     os._exit(0)
 
