@@ -93,6 +93,8 @@ class Fleet:
         finally:
             self._nursery.kill()
             self._nursery.wait()
+            for pid in self.alive:
+                self.kill(pid)
             self._nursery.stdout.close()
 
 

@@ -342,6 +342,7 @@ async def test_of_many_steps_at_once_only_the_one_that_is_refused_is_not_written
         await storage.create(run, [started], [Job(run_id, due=T0, workflow="flow")])
     leases = {lease.run_id: lease for lease in await storage.claim("w", T0, timedelta(seconds=9), 3)}
     before = storage.commits
+    storage._database._took = 1.0  # as on a disk so slow that none of them is carried out at once
     told = await asyncio.gather(
         *(
             storage.append(run_id, [Completed(T0, 1, 1)], expected=7 if run_id == "b" else 1, lease=lease)
@@ -402,9 +403,29 @@ async def test_what_is_alone_is_carried_out_where_it_was_asked_for_while_the_dis
     assert await database.submit(thread_name, writes=True) == threading.current_thread().name
     database._took = 0.5
     assert await database.submit(thread_name, writes=True) == "pyworkflow-sqlite"
-    database._took = 0.0
-    names = await asyncio.gather(*(database.submit(thread_name, writes=True) for _ in range(2)))
-    assert set(names) == {"pyworkflow-sqlite"}
+    await storage.close()
+
+
+async def test_what_waits_at_the_same_moment_is_for_the_thread(tmp_path):
+    storage = await opened(tmp_path / "runs.db")
+    database = storage._database
+
+    async def two_at_once() -> list[str]:
+        database._took = 0.0
+        return await asyncio.gather(*(database.submit(thread_name, writes=True) for _ in range(2)))
+
+    await two_at_once()  # from which it learns that they are not alone
+    assert await two_at_once() == ["pyworkflow-sqlite"] * 2
+    await storage.close()
+
+
+async def test_what_is_carried_out_at_once_lets_others_have_their_turn(tmp_path):
+    storage = await opened(tmp_path / "runs.db")
+    storage._database._took = 0.0
+    turns: list[str] = []
+    asyncio.get_running_loop().call_soon(turns.append, "another")
+    turns.append(await storage._database.submit(thread_name, writes=True))
+    assert turns == ["another", threading.current_thread().name]
     await storage.close()
 
 

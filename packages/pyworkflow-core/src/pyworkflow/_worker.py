@@ -98,7 +98,8 @@ class Worker(Advancing):
         status = decision.status or Status.RUNNING
         ended = now if status.is_final else None
         said = {} if decision.also is None else decision.also.attributes
-        run = evolve(run, status=status, length=len(decision.events), ended_at=ended, attributes=said)
+        length = len(decision.events)
+        run = Run(run.id, run.workflow, now, status, length, ended, run.idempotency_key, run.parent, said)
         own = free_job(lease, decision.wake) if decision.parked else lease
         jobs: Sequence[Job] = () if decision.status else (own, *decision.jobs)
         existing: Run | None = run
@@ -114,7 +115,7 @@ class Worker(Advancing):
         if existing is not None:
             return existing
         self.executions[run.id] = execution
-        self._dispatch(execution, self._written(execution, decision, len(decision.events)))
+        self._dispatch(execution, self._written(execution, decision, length))
         execution.starting = 0
         return None
 

@@ -286,13 +286,15 @@ class Advancing(Family):
     def _written(self, execution: Execution, decision: Decision, length: int) -> Sequence[Pending]:
         """Do what a decision entails once it is durable; return the steps to carry out."""
         execution.length = length
-        self._tell_others(decision.jobs)
+        if decision.jobs:
+            self._tell_others(decision.jobs)
         if execution.once:
             forget_answered(execution, decision)
         for pending in decision.abandoned:
             if (task := execution.running.pop(pending.op, None)) is not None:
                 task.cancel()
-        self._tell_plugins(execution, decision, length)
+        if self.observe is not None or self.ended is not None:
+            self._tell_plugins(execution, decision, length)
         if decision.also is not None and (decision.also.tell or decision.also.begin):
             self._told([*decision.also.tell, *(Message(new.run.id, new.events) for new in decision.also.begin)])
         if length >= WARN_EVENTS > length - len(decision.events):
@@ -416,13 +418,13 @@ class Advancing(Family):
                 logger.warning("the storage failed, trying again: %s", error)
                 await asyncio.sleep(next(waits))
 
-    async def _attempt(self, execution: Execution, pending: Pending) -> Completed | Failed | Retrying:
+    def _attempt(self, execution: Execution, pending: Pending) -> Coroutine[Any, Any, Completed | Failed | Retrying]:
         command = pending.command
         assert isinstance(command, CallStep)  # noqa: S101 -- tells the type checker
         step = self.registry.steps.get(command.name)
         if step is not None and step.options.at_most_once:
             execution.once[pending.op] = command.name
-        return await self._carrier.attempt(
+        return self._carrier.attempt(
             execution.run_id, pending.op, command.name, command.args, command.kwargs, pending.attempt
         )
 

@@ -58,7 +58,8 @@ class Carrier:
             signature = step.signature
             decoded_args, decoded_kwargs = signature.decode_call(args, kwargs)
             context = StepContext(run_id, name, number, op, app=self.app)
-            result = await attempt(step, decoded_args, decoded_kwargs, context, self._threads(step))
+            threads = None if step.is_async else self._threads()
+            result = await attempt(step, decoded_args, decoded_kwargs, context, threads)
             value = signature.encode_result(result)
         except asyncio.CancelledError as cancelled:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
@@ -76,9 +77,7 @@ class Carrier:
             return Failed(now, op, record_of(error, retryable=False))
         return Retrying(now, op, number, record_of(error), now + timedelta(seconds=delay))
 
-    def _threads(self, step: Step[..., Any]) -> ThreadPoolExecutor | None:
-        if step.is_async:
-            return None
+    def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads, "pyworkflow-step")
         return self._pool

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from pyworkflow.definitions import StepOptions
 from pyworkflow.effects import End, effects
@@ -30,6 +30,7 @@ from pyworkflow.events import (
     RunCompleted,
     RunContinued,
     RunFailed,
+    RunStarted,
     RunTerminated,
     StartChild,
 )
@@ -98,7 +99,7 @@ class Execution:
     gone: bool = False
 
 
-@frozen
+@define(eq=False)
 class Decision:
     """What to write, and what to do once it is written.
 
@@ -131,15 +132,12 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
         NonDeterminism: The workflow does not do again what its history says.
     """
     machine, running = execution.machine, execution.running
-    if len(facts) == 1 and type(facts[0]) is Completed and not all_steps:
-        expired, commands = [], machine.feed(facts)
-        if len(commands) == 1 and type(command := commands[0]) is CallStep and machine.only_asks:
-            request = Requested(facts[0].at, command)  # one step of a sequence: all that follows comes to this
-            machine.record((request,))
-            return Decision((facts[0], request), (machine.pending[command.op],))
-    else:
-        expired = [hook.token for fact in facts if isinstance(fact, Fired) and (hook := _hook(machine, fact.op))]
-        commands = machine.feed(facts)
+    expired = [hook.token for fact in facts if type(fact) is Fired and (hook := _hook(machine, fact.op)) is not None]
+    commands = machine.feed(facts)
+    if len(facts) == 1 and type(facts[0]) in _USUAL and not expired and machine.says_no_more:
+        usual = _usual(machine, facts[0], commands, all_steps=all_steps)
+        if usual is not None:
+            return usual
     events: list[Event] = [*facts, *_decided(machine, commands, now)]
     while received := machine.take_posted(now):
         commands = [*commands, *(more := machine.feed(received))]
@@ -172,6 +170,23 @@ def decide(execution: Execution, facts: Sequence[Event], now: datetime, *, all_s
     if not todo and len(running) == sum(gone.op in running for gone in abandoned):
         return Decision(events, (), abandoned, parked=True, wake=machine.next_wake(), also=also)
     return Decision(events, todo, abandoned, also=also)
+
+
+_USUAL = (Completed, Fired, RunStarted)
+
+
+def _usual(machine: Machine, fact: Event, commands: Sequence[Command], *, all_steps: bool) -> Decision | None:
+    """Return what follows where the workflow asks for one step, or returns, and nothing else is open; else None."""
+    end = machine.outcome(fact.at)
+    if end is None and len(commands) == 1 and type(command := commands[0]) is CallStep:
+        if all_steps and len(machine.pending) > 1:
+            return None
+        request = Requested(fact.at, command)
+        machine.record((request,))
+        return Decision((fact, request), (machine.pending[command.op],))
+    if type(end) is RunCompleted and not machine.pending and machine.parent is None:
+        return Decision((fact, end), status=Status.COMPLETED)
+    return None
 
 
 def _decided(machine: Machine, commands: Sequence[Command], now: datetime) -> list[Event]:

@@ -168,6 +168,12 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         """Unwind every coroutine now, so that garbage collection does not do it at some other time."""
+        if self._tasks:
+            self._unwind()
+        self._ready.clear()
+        self._owner = _NOBODY
+
+    def _unwind(self) -> None:
         with self:
             for task in list(self._tasks):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -178,8 +184,6 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             for task in self._tasks:
                 task.cancel()  # it and what it waits for hold each other
         self._tasks.clear()
-        self._ready.clear()
-        self._owner = _NOBODY
 
     # -- what asyncio asks of a loop ---------------------------------------------
 

@@ -141,10 +141,13 @@ class Machine(Asking):
             self._number()
 
     def record(self, requests: Iterable[Requested]) -> None:
-        """Note that *requests* are in the history now; the same as feeding them, as nothing can come of that."""
+        """Note that *requests*, of what `feed` returned, are in the history now: as if they were fed, but quicker."""
         for request in requests:
             self._seen += 1
-            self._check(request)
+            op = request.command.op
+            del self._asked[op]
+            if (pending := self.pending.get(op)) is not None:
+                pending.at = request.at
 
     def outcome(self, at: datetime) -> Outcome | None:
         """Return the event that ends the run, or None while the workflow goes on."""
@@ -164,11 +167,9 @@ class Machine(Asking):
         return self._main is not None and not self._main.done() and not self.pending
 
     @property
-    def only_asks(self) -> bool:
-        """Whether all that the workflow last did was to ask for something."""
-        if self._abandoned or self._new_patches or self._said or self.deadline is not None:
-            return False
-        return self._main is not None and not self._main.done()
+    def says_no_more(self) -> bool:
+        """Whether what the workflow last asked for, and its outcome, are all that came of what it was told."""
+        return not (self._abandoned or self._new_patches or self._said or self._post.waiting) and self.deadline is None
 
     def take_abandoned(self) -> Sequence[Pending]:
         """Return the operations that the workflow stopped waiting for since it was last asked."""

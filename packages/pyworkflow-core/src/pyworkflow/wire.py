@@ -27,8 +27,8 @@ SPEC = 1
 
 def dumps(events: Sequence[Event]) -> str:
     """Return *events* as JSON text."""
-    texts = [write(event) if (write := _WRITERS.get(type(event))) else dumps_plain(_write(event)) for event in events]
-    return f'{{"spec":{SPEC},"events":[{",".join(texts)}]}}'
+    texts = ",".join([_WRITERS[type(event)](event) for event in events])
+    return f'{{"spec":{SPEC},"events":[{texts}]}}'
 
 
 def loads(text: str | bytes) -> list[Event]:
@@ -136,7 +136,7 @@ def _write_completed(event: Completed) -> str:
 def _write_requested(event: Requested) -> str:
     command = event.command
     if type(command) is not CallStep:
-        return dumps_plain(_write(event))
+        return _write_any(event)
     kwargs = dumps_plain(command.kwargs) if command.kwargs else "{}"
     return (
         f'{{"at":"{_time(event.at)}","command":{{"op":{command.op},"name":{quote(command.name)},'
@@ -177,7 +177,12 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _write_any(event: Any) -> str:
+    return dumps_plain(_write(event))
+
+
 _WRITERS: dict[type, Callable[[Any], str]] = {
+    **dict.fromkeys(get_args(Event), _write_any),
     Completed: _write_completed,
     Requested: _write_requested,
     Fired: _write_fired,

@@ -62,32 +62,25 @@ class Append:
     def __call__(self, db: sqlite3.Connection) -> int:
         """Write it, within a transaction; return the new length of the history."""
         length = self.expected or 0
-        if not self._is_held or db.execute(ADD_HELD, self._values()).rowcount != 1:
+        if not self._is_held() or db.execute(ADD_HELD, self._values()).rowcount != 1:
             length = self._check(db)
             if self.count:
                 db.execute(ADD_EVENTS, (self.run_id, length + 1, self.count, self.data))
-        if not self._is_plain:
-            self._write_rest(db)
+        self._write_rest(db)
         return length + self.count
 
     def row(self) -> Row | None:
-        """Return what a step of a sequence comes to."""
-        if self._is_plain and self._is_held:
-            return ADD_HELD, self._values(), self.expected + self.count  # type: ignore[operator]  # it is held
-        return None
+        """Return what a step of a sequence comes to, which writes nothing but events."""
+        if self.status is not None or self.also is not None or self.jobs or self.finish or not self._is_held():
+            return None
+        return ADD_HELD, self._values(), self.expected + self.count  # type: ignore[operator]  # it is held
 
-    @property
     def _is_held(self) -> bool:
         """Whether all that there is to be checked is the lease and the length."""
         also, lease = self.also, self.lease
         if self.expected is None or lease is None or lease.lapsed or not self.count:
             return False
         return also is None or not (also.hooks or also.begin)
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether events are all that is written."""
-        return self.status is None and self.also is None and not self.jobs and not self.finish
 
     def _values(self) -> tuple[Any, ...]:
         run_id, lease, seq = self.run_id, self.lease, self.expected + 1  # type: ignore[operator]  # it is held

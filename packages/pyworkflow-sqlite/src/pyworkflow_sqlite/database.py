@@ -12,7 +12,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -53,9 +53,24 @@ _ADVICE = {
 class _Item:
     operation: Operation[Any]
     writes: bool
-    future: asyncio.Future[Any] | Future[Any]
-    loop: asyncio.AbstractEventLoop | None
     row: Row | None = None
+    future: asyncio.Future[Any] | Future[Any] | None = None  # None: it is carried out at once
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+@define(eq=False)
+class _Done:
+    """What was carried out at once: who awaits its result lets others have their turn first."""
+
+    database: Database
+    result: Any
+
+    def __await__(self) -> Generator[None, None, Any]:
+        yield
+        self.database.end_turn()
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
 
 @define(eq=False)
@@ -83,6 +98,8 @@ class Database:
     _connection: sqlite3.Connection = field(init=False)
     _in_use: threading.Lock = field(factory=threading.Lock, init=False)  # the connection
     _took: float = field(default=QUICK, init=False)
+    _submitted: int = field(default=0, init=False)  # in this turn of the event loop
+    _alone: bool = field(default=True, init=False)  # no more than one was in the last turn that had any
     _written: int = field(default=0, init=False)
 
     # -- for callers, on any thread ------------------------------------------------------
@@ -118,13 +135,18 @@ class Database:
             assert thread is not None  # noqa: S101 -- is_open says so
             thread.join()
 
-    def submit(self, operation: Operation[T], *, writes: bool, row: Row | None = None) -> asyncio.Future[T]:
-        """Have the thread carry out *operation*, or what it comes to; the future belongs to the running event loop."""
+    def submit(self, operation: Operation[T], *, writes: bool, row: Row | None = None) -> Awaitable[T]:
+        """Have *operation* carried out, or the *row* that it comes to; what is returned belongs to the running loop."""
         self._check()
+        self._submitted += 1
+        if self._alone and self._submitted == 1 and writes and self._took < QUICK:
+            done = self._done_here(_Item(operation, writes, row))
+            if done is not None:
+                return done
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        item = _Item(operation, writes, future, loop, row)
         gathered = self._gathered.get(loop)
+        future: asyncio.Future[T] = loop.create_future()
+        item = _Item(operation, writes, row, future, loop)
         if gathered is None:
             self._gathered[loop] = [item]
             loop.call_soon(self._hand_over, loop)
@@ -135,32 +157,37 @@ class Database:
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the thread all that was submitted in one turn of the loop: one wake-up and one transaction."""
         items = self._gathered.pop(loop, [])
+        self.end_turn(len(items))
         if self._thread is None:
             error = StorageError(f"the storage {self.path} was closed")
             _settle([(item.future, error) for item in items])
-        elif len(items) != 1 or self._took >= QUICK or not items[0].writes or not self._done_here(items):
+        else:
             self._queue.put(items)
 
-    def _done_here(self, items: list[_Item]) -> bool:
-        """Carry out what is alone at once, unless the connection or the file is in use; return whether that was so."""
+    def _done_here(self, item: _Item) -> _Done | None:
+        """Carry out what is alone at once, unless the connection or the file is in use."""
         if not self._in_use.acquire(blocking=False):
-            return False
+            return None
         try:
-            (result,) = self._carry_out(self._connection, items, patience=0.0)
+            result = self._carry_out(self._connection, [item], patience=0.0)[0]
         finally:
             self._in_use.release()
         if isinstance(result, StorageBusy):
-            return False
-        _settle([(items[0].future, result)])
+            return None
         if self._written >= CHECKPOINT:
             self._queue.put([])
-        return True
+        return _Done(self, result)
+
+    def end_turn(self, gathered: int = 1) -> None:
+        """Note whether what was submitted in a turn of the event loop was alone."""
+        self._alone = self._submitted == gathered == 1
+        self._submitted = 0
 
     def call(self, operation: Operation[T], *, writes: bool) -> T:
         """Have the thread carry out *operation* and block until it has."""
         self._check()
         future: Future[T] = Future()
-        self._queue.put([_Item(operation, writes, future, None)])
+        self._queue.put([_Item(operation, writes, future=future)])
         return future.result()
 
     def _check(self) -> None:
@@ -236,9 +263,11 @@ class Database:
 
     def _carry_out(self, connection: sqlite3.Connection, batch: Sequence[_Item], patience: float) -> list[Any]:
         """Return the results, or the errors, of *batch*."""
-        if not any(item.writes for item in batch):
-            return [self._one(connection, item) for item in batch]
         try:
+            if len(batch) == 1 and (row := batch[0].row) is not None and self._add_one(connection, row, patience):
+                return [row[2]]
+            if not any(item.writes for item in batch):
+                return [self._one(connection, item) for item in batch]
             return self._transaction(connection, batch, patience)
         except StorageBusy as error:
             return [error] * len(batch)
@@ -248,15 +277,18 @@ class Database:
         # One of them may be what fails: each gets a transaction of its own.
         return [result for item in batch for result in self._carry_out(connection, [item], patience)]
 
+    def _add_one(self, connection: sqlite3.Connection, row: Row, patience: float) -> bool:
+        """Write *row*, which is a transaction by itself; return whether anything was written."""
+        started = time.perf_counter()
+        statement, values, _ = row
+        if not self._insist(partial(self._commit, connection, statement, values), patience):
+            return False
+        self._took = time.perf_counter() - started
+        self._written += 1
+        return True
+
     def _transaction(self, connection: sqlite3.Connection, batch: Sequence[_Item], patience: float) -> list[Any]:
         rows = [item.row for item in batch if item.row is not None]
-        if len(batch) == len(rows) == 1:  # a statement is a transaction
-            started = time.perf_counter()
-            statement, values, result = rows[0]
-            if self._insist(partial(self._commit, connection, statement, values), patience):
-                self._took = time.perf_counter() - started
-                self._written += 1
-                return [result]
         self._begin(connection, patience)
         started = time.perf_counter()
         before = connection.total_changes

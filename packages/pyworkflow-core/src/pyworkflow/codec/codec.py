@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SHORT = 1000
 _INT64 = 1 << 63
+_LEAST = -_INT64
 
 Encoder = Callable[[Any], Plain]
 Decoder = Callable[[Plain], Any]
@@ -163,7 +164,7 @@ def _fast_any(slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
             if len(value) < _SHORT:
                 return value
         elif kind is int:
-            if -_INT64 < value < _INT64:
+            if _LEAST < value < _INT64:
                 return value
         elif kind is bool or value is None:
             return value
@@ -180,7 +181,7 @@ def _fast_scalar(annotation: Any, slow: Callable[[Any], Any]) -> Callable[[Any],
     elif annotation is int:
 
         def fast(value: Any) -> Any:
-            return value if type(value) is int and -_INT64 < value < _INT64 else slow(value)
+            return value if type(value) is int and _LEAST < value < _INT64 else slow(value)
     else:
 
         def fast(value: Any) -> Any:
@@ -194,7 +195,7 @@ def keeper(annotation: Any) -> Callable[[Any], bool]:
     if annotation is str:
         return lambda value: type(value) is str and len(value) < _SHORT
     if annotation is int:
-        return lambda value: type(value) is int and -_INT64 < value < _INT64
+        return lambda value: type(value) is int and _LEAST < value < _INT64
     if annotation is bool:
         return lambda value: type(value) is bool
     if annotation is None or annotation is NoneType:
@@ -206,7 +207,7 @@ def _keeps_any(value: Any) -> bool:
     kind = type(value)
     if kind is str:
         return len(value) < _SHORT
-    return -_INT64 < value < _INT64 if kind is int else kind is bool or value is None
+    return _LEAST < value < _INT64 if kind is int else kind is bool or value is None
 
 
 def _keeps_nothing(_: Any) -> bool:
