@@ -119,6 +119,8 @@ def test_a_newer_spec_is_refused():
         (f'{{"spec":1,"events":[{{"type":"requested",{T},"command":{{"kind":"x"}}}}]}}', "'x' is missing or unknown"),
         ("[" * 100_000, "damaged JSON"),
         (b"\xff", "damaged JSON"),
+        ('{"spec":1,"events":[Infinity]}', "Infinity is not JSON"),
+        ('{"spec":1,"events":[1e999]}', "1e999 is no number"),
     ],
 )
 def test_damaged_text_is_a_storage_error_that_says_what(text, message):

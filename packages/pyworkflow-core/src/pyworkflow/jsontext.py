@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from math import isinf
+from typing import Any, NoReturn
 
 from pyworkflow.errors import StorageError
 from pyworkflow.plain import Plain
 
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise ValueError(f"{text:.40} is no number that can be stored")
+    return value
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
 _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
-_parse_from = json.JSONDecoder().raw_decode
+_parse_from = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse).raw_decode
 
 quote = json.encoder.encode_basestring_ascii
 """Returns a text as JSON has it, in quotes."""

@@ -39,8 +39,8 @@ def from_json(text: str | bytes, name: str = "the file") -> tuple[Run, list[Even
         ConfigError: It is no such text, or damaged, or a newer version wrote it; *name* is what the message calls it.
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data: Any = wire.loads_plain(text.strip())
+    except StorageError as error:
         msg = f"{name} is not JSON: {error}"
         raise ConfigError(msg) from None
     if not isinstance(data, dict) or data.get("form") != FORM:
