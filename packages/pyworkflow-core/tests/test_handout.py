@@ -20,6 +20,7 @@ from pyworkflow.events import (
     Requested,
     Retrying,
     RunBlocked,
+    RunCompleted,
     RunRetried,
     RunStarted,
 )
@@ -185,3 +186,12 @@ def test_a_history_with_hand_outs_replays_the_same_wherever_it_is_split(split: i
     assert not commands
     assert requested == 3
     assert [(p.op, p.away) for p in machine.pending.values()] == [(1, False), (2, True)]
+
+
+def test_a_run_does_not_end_before_what_others_wrote_meanwhile() -> None:
+    execution, soon, late = held(fan), T0 + timedelta(seconds=1), T0 + timedelta(seconds=9)
+    commands = execution.machine.feed([started(fan, 2)])
+    execution.machine.replay([*(Requested(T0, command) for command in commands), Completed(late, 2, 1)])
+    end = decide(execution, [Completed(soon, 1, 0)], late).events[-1]
+    assert isinstance(end, RunCompleted)
+    assert end.at == late

@@ -177,11 +177,12 @@ _USUAL = (Completed, Fired, RunStarted)
 
 def _usual(machine: Machine, fact: Event, commands: Sequence[Command], *, all_steps: bool) -> Decision | None:
     """Return what follows where the workflow asks for one step, or returns, and nothing else is open; else None."""
-    end = machine.outcome(fact.at)
+    at = machine.now()  # that of the fact, unless the history knows of later ones
+    end = machine.outcome(at)
     if end is None and len(commands) == 1 and type(command := commands[0]) is CallStep:
         if all_steps and len(machine.pending) > 1:
             return None
-        request = Requested(fact.at, command)
+        request = Requested(at, command)
         machine.record((request,))
         return Decision((fact, request), (machine.pending[command.op],))
     if type(end) is RunCompleted and not machine.pending and machine.parent is None:
