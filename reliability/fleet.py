@@ -87,7 +87,8 @@ class Fleet:
             self._nursery.wait(30)
         except subprocess.TimeoutExpired:
             for pid in self.alive:
-                os.kill(pid, signal.SIGUSR1)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGUSR1)
             time.sleep(1)  # they write where they are to the log
             raise AssertionError(f"workers do not end:\n{self.log.read_text()}") from None
         finally:

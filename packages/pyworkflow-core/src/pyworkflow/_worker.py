@@ -99,7 +99,7 @@ class Worker(Advancing):
         ended = now if status.is_final else None
         said = {} if decision.also is None else decision.also.attributes
         length = len(decision.events)
-        run = Run(run.id, run.workflow, now, status, length, ended, run.idempotency_key, run.parent, said)
+        run = evolve(run, status=status, length=length, ended_at=ended, attributes=said)
         own = free_job(lease, decision.wake) if decision.parked else lease
         jobs: Sequence[Job] = () if decision.status else (own, *decision.jobs)
         existing: Run | None = run

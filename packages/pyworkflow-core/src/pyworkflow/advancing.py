@@ -286,15 +286,13 @@ class Advancing(Family):
     def _written(self, execution: Execution, decision: Decision, length: int) -> Sequence[Pending]:
         """Do what a decision entails once it is durable; return the steps to carry out."""
         execution.length = length
-        if decision.jobs:
-            self._tell_others(decision.jobs)
+        self._tell_others(decision.jobs)
         if execution.once:
             forget_answered(execution, decision)
         for pending in decision.abandoned:
             if (task := execution.running.pop(pending.op, None)) is not None:
                 task.cancel()
-        if self.observe is not None or self.ended is not None:
-            self._tell_plugins(execution, decision, length)
+        self._tell_plugins(execution, decision, length)
         if decision.also is not None and (decision.also.tell or decision.also.begin):
             self._told([*decision.also.tell, *(Message(new.run.id, new.events) for new in decision.also.begin)])
         if length >= WARN_EVENTS > length - len(decision.events):

@@ -144,10 +144,7 @@ class Machine(Asking):
         """Note that *requests*, of what `feed` returned, are in the history now: as if they were fed, but quicker."""
         for request in requests:
             self._seen += 1
-            op = request.command.op
-            del self._asked[op]
-            if (pending := self.pending.get(op)) is not None:
-                pending.at = request.at
+            self._recorded(request)
 
     def outcome(self, at: datetime) -> Outcome | None:
         """Return the event that ends the run, or None while the workflow goes on."""
@@ -366,13 +363,16 @@ class Machine(Asking):
             self._loop.fire(listener)
 
     def _check(self, event: Requested) -> None:
-        recorded = event.command
-        op = next(iter(self._asked), None)
-        asked = None if op is None else self._asked.pop(op)
+        recorded, asked = event.command, next(iter(self._asked.values()), None)
         if asked is not recorded and asked != recorded:
             pending = None if asked is None else self.pending.get(asked.op)
             raise NonDeterminism(difference(recorded, asked, self._main if pending is None else pending.task))
-        if (pending := self.pending.get(recorded.op)) is not None:
+        self._recorded(event)
+
+    def _recorded(self, event: Requested) -> None:
+        op = event.command.op
+        del self._asked[op]
+        if (pending := self.pending.get(op)) is not None:
             pending.at = event.at
 
     def _compare_end(self, recorded: Outcome) -> None:

@@ -313,20 +313,15 @@ class Sandboxed(Function):
         self.forget()
 
     def _take(self, name: str, url: str) -> _Sandbox:
-        dead: list[_Sandbox] = []
-        try:
-            with self._lock:
-                self.invocations += 1
-                while self._idle:
-                    sandbox = self._idle.pop()
-                    if sandbox.lives:
-                        self._busy.add(sandbox)
-                        return sandbox
-                    dead.append(sandbox)
-                self.cold_starts += 1
-        finally:
-            for sandbox in dead:
+        with self._lock:
+            self.invocations += 1
+            while self._idle:
+                sandbox = self._idle.pop()
+                if sandbox.lives:
+                    self._busy.add(sandbox)
+                    return sandbox
                 sandbox.kill()
+            self.cold_starts += 1
         sandbox = _Sandbox(self, name, url)
         with self._lock:
             self._busy.add(sandbox)

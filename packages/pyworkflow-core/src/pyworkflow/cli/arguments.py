@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from inspect import signature
 from typing import Any, cast
 
 from pyworkflow.definitions import Workflow
-from pyworkflow.errors import ConfigError, Unstorable
+from pyworkflow.errors import ConfigError, StorageError, Unstorable
+from pyworkflow.jsontext import loads_plain
 from pyworkflow.plain import Plain
 
 
@@ -53,13 +53,9 @@ def read_call(
 def value_of(word: str) -> Any:
     """Return what a word means: a JSON value, or else the text itself."""
     try:
-        return json.loads(word, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        return loads_plain(word.strip())
+    except StorageError:
         return word
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(name)  # NaN and Infinity are not JSON
 
 
 def _name(item: str) -> str:
