@@ -46,8 +46,8 @@ class Team(StoredRuntime):
         self.hints += jobs
 
     async def close(self, grace: float = 0.0) -> None:
-        for worker in self.workers:
-            await worker.close(grace)
+        # All at once: one after the other, the next would begin the steps that the first hands back.
+        await asyncio.gather(*(worker.close(grace) for worker in self.workers))
         await super().close(grace)
 
 
