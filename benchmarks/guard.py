@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Self
@@ -22,8 +22,7 @@ from attrs import frozen
 import pyworkflow
 from pyworkflow.app import App
 from pyworkflow.engine import StoredRuntime
-from pyworkflow.events import Event
-from pyworkflow.model import Job, Run
+from pyworkflow.model import History, Job, RunQuery, Status
 from pyworkflow.options import WorkerOptions
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow_sqlite import SQLiteStorage, database
@@ -49,15 +48,23 @@ class Count:
 
 
 class Counting(SQLiteStorage):
-    """Counts the events that are loaded."""
+    """Counts what is loaded: events, and how often."""
 
-    loaded = 0
+    loaded = loads = 0
 
-    async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+    async def load(self, run_id: str, after: int = 0) -> History:
         """Load as ever."""
         run, events = await super().load(run_id, after)
         self.loaded += len(events)
+        self.loads += 1
         return run, events
+
+    async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:
+        """Load as ever."""
+        found = await super().load_many(run_ids)
+        self.loaded += sum(len(events) for _, events in found.values())
+        self.loads += 1
+        return found
 
 
 class Messages(StoredRuntime):
@@ -220,6 +227,24 @@ async def of_messages(app: App) -> list[Count]:
     return [Count(f"messages of a run of {STEPS} steps with a broker: its start", runtime.sent, 1)]
 
 
+async def of_waking(app: App, storage: Counting) -> list[Count]:
+    """Count what it takes to go on with runs that nobody holds."""
+    leaves = Messages(app, WorkerOptions())
+    for _ in range(100):
+        await leaves.start(StartRequest(steps, [1], {}, Mode.DURABLE))
+    storage.loads = 0
+    before = storage.commits
+    worker = StoredRuntime(app)
+    await worker.work()
+    while (await app.runs(RunQuery(status=Status.RUNNING, limit=1))).runs:
+        await asyncio.sleep(0)
+    await worker.close()
+    return [
+        Count("loads of 100 runs that are taken up together", storage.loads, 1),
+        Count("transactions of 100 runs of a step that are taken up together", storage.commits - before, 8),
+    ]
+
+
 async def of_memory(app: App) -> list[Count]:
     """Count what is left of runs."""
     await asyncio.gather(*(app.call(steps, (10,)) for _ in range(20)))
@@ -263,6 +288,7 @@ async def counts(folder: str) -> Sequence[Count]:
         return [
             *await of_storage(app, storage),
             *await of_messages(app),
+            *await of_waking(app, storage),
             *await of_memory(app),
             *await of_code(app),
             *of_imports(),

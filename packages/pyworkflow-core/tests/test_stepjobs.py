@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from pyworkflow.engine import StoredRuntime
 from pyworkflow.errors import RunBlocked, RunTerminated, StepInterrupted, StorageError
 from pyworkflow.events import Attempted, CallStep, Completed, Event, HandedOut, Requested, Retrying, RunStarted
 from pyworkflow.memory import MemoryStorage
-from pyworkflow.model import Job, Run
+from pyworkflow.model import History, Job, Run
 from pyworkflow.options import WorkerOptions
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
 from pyworkflow.testing.runtime import DurableConformance
@@ -242,9 +242,13 @@ async def test_a_sequence_costs_one_write_a_step_and_no_hint_but_the_first() -> 
             self.writes += 1
             return await super().append(*args, **kwargs)
 
-        async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+        async def load(self, run_id: str, after: int = 0) -> History:
             self.loads += not after
             return await super().load(run_id, after)
+
+        async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:
+            self.loads += len(run_ids)
+            return await super().load_many(run_ids)
 
     storage = Counting()
     async with team(storage) as app:

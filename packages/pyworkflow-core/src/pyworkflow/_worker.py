@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from pyworkflow.execution import (
 )
 from pyworkflow.family import create_once
 from pyworkflow.machine import Machine
-from pyworkflow.model import RUN_OP, Job, Run, Status
+from pyworkflow.model import RUN_OP, History, Job, Run, Status
 from pyworkflow.operations import Pending
 from pyworkflow.stepjobs import LAST
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from pyworkflow.definitions import Workflow
 
 logger = logging.getLogger(__name__)
+
+SHORT = 100
+"""Histories of no more events are read many at a time."""
 
 
 @define(eq=False, kw_only=True)
@@ -128,8 +131,23 @@ class Worker(Advancing):
         self._tell_others([job])
         return existing
 
-    def take(self, job: Job) -> None:
-        """Go on with the run of a claimed *job*, or carry out the step that it is."""
+    async def histories(self, jobs: Sequence[Job]) -> Mapping[str, History]:
+        """Return what the storage reads together of the runs of claimed *jobs*, but for those told something since."""
+        short = [job.run_id for job in jobs if job.op == RUN_OP and job.length <= SHORT]
+        self.reading = {run_id for run_id in short if run_id not in self._kept}
+        if not self.reading:
+            return {}
+        try:
+            found = await self.storage.load_many([*self.reading])
+            return {run_id: history for run_id, history in found.items() if run_id in self.reading}
+        except StorageError as error:  # each of them is read by itself, again and again until that works
+            logger.warning("%s runs cannot be read together: %s", len(self.reading), error)
+            return {}
+        finally:
+            self.reading = set()
+
+    def take(self, job: Job, history: History | None = None) -> None:
+        """Go on with the run of a claimed *job*, whose *history* may be at hand, or carry out the step that it is."""
         if job.op != RUN_OP:
             self._jobs.take(job)
             return
@@ -139,7 +157,7 @@ class Worker(Advancing):
         execution = Execution(job.run_id, workflow, Machine(workflow.body, job.run_id), job, job.length, busy=True)
         self.executions[job.run_id] = execution
         self._taking += 1
-        self._spawn(self._take_up(execution))
+        self._spawn(self._take_up(execution, history))
 
     async def caught_up(self) -> None:
         """Wait until most of the runs that were taken are under way: many half-way at once are slow to collect."""
@@ -147,9 +165,9 @@ class Worker(Advancing):
             self._fewer.clear()
             await self._fewer.wait()
 
-    async def _take_up(self, execution: Execution) -> None:
+    async def _take_up(self, execution: Execution, history: History | None) -> None:
         try:
-            first = await self._resume(execution)
+            first = await self._resume(execution, history)
         finally:
             self._taking -= 1
             self._fewer.set()
@@ -251,13 +269,13 @@ class Worker(Advancing):
             logger.warning("run %s cannot be handed back: %s", execution.run_id, error)
             self._clean = False
 
-    async def _resume(self, execution: Execution) -> Pending | None:
+    async def _resume(self, execution: Execution, history: History | None) -> Pending | None:
         job, now = execution.lease, self.clock.now()
         try:
             _check_recoveries(job)
             kept = self._kept.pop(job.run_id, None)
             if kept is None:
-                await self._rebuild(execution)
+                await self._rebuild(execution, history)
             else:
                 execution.machine, execution.length = kept
                 if execution.length != job.length:

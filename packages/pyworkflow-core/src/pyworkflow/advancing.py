@@ -33,7 +33,7 @@ from pyworkflow.failures import record_of
 from pyworkflow.family import Family
 from pyworkflow.handout import hand_out
 from pyworkflow.machine import MAX_EVENTS, Machine
-from pyworkflow.model import RUN_OP, Effects, Hook, Job, Message, Run, Status
+from pyworkflow.model import RUN_OP, Effects, History, Hook, Job, Message, Run, Status
 from pyworkflow.operations import Pending
 from pyworkflow.stepjobs import StepJobs
 
@@ -85,6 +85,7 @@ class Advancing(Family):
     app: App | None = None
     draining: bool = False
     executions: dict[str, Execution] = field(factory=dict, init=False)
+    reading: set[str] = field(factory=set, init=False)  # runs that are claimed, and not in hand yet
     _kept: OrderedDict[str, tuple[Machine, int]] = field(factory=OrderedDict, init=False)
     _carrier: Carrier = field(init=False)
     _jobs: StepJobs = field(init=False)
@@ -119,7 +120,7 @@ class Advancing(Family):
             self.wake_at(self.clock.now())
 
     def _woke(self, job: Job) -> None:
-        if job.run_id in self.executions:
+        if job.run_id in self.executions or job.run_id in self.reading:
             self.woken(job.run_id)
         elif self.draining or (self.options.queues is not None and "" not in self.options.queues):
             self._tell_others([job])  # else it is ours to take next
@@ -131,6 +132,7 @@ class Advancing(Family):
     def woken(self, run_id: str, op: int = RUN_OP) -> None:
         """Have a look at what others wrote into the history of a run, or stop a step that they dropped."""
         execution = self.executions.get(run_id)
+        self.reading.discard(run_id)
         if op != RUN_OP:
             self._jobs.drop((run_id, op))
         elif execution is not None:
@@ -139,11 +141,11 @@ class Advancing(Family):
 
     # -- holding a run -----------------------------------------------------------------
 
-    async def _rebuild(self, execution: Execution) -> None:
+    async def _rebuild(self, execution: Execution, history: History | None = None) -> None:
         execution.stale = False
         if not execution.machine.is_new:
             execution.machine.close()
-        run, events = await self._load(execution.run_id, 0)
+        run, events = history or await self._load(execution.run_id, 0)
         if run.status is not Status.RUNNING:
             raise RunEnded(run.id)
         if not execution.machine.is_new:
@@ -174,7 +176,7 @@ class Advancing(Family):
         execution.unsure = execution.unsure or length > max(execution.length, execution.lease.length)
         execution.length = length
 
-    async def _load(self, run_id: str, after: int) -> tuple[Run, list[Event]]:
+    async def _load(self, run_id: str, after: int) -> History:
         return await self._insist(lambda: self.storage.load(run_id, after))
 
     # -- deciding and writing ----------------------------------------------------------

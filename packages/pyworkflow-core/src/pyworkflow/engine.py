@@ -306,8 +306,9 @@ class StoredRuntime(StoredRuns):
             except StorageError:
                 self._doubtful = True
                 raise
+            histories = await worker.histories(jobs)
             for job in jobs:
-                worker.take(job)
+                worker.take(job, histories.get(job.run_id))
             if len(jobs) < limit:
                 free = await storage.due()
                 if free is not None and free <= now:
@@ -346,8 +347,8 @@ class StoredRuntime(StoredRuns):
     def _woken(self, keys: Sequence[tuple[str, int]], unheard: bool) -> None:  # noqa: FBT001 -- for `call_soon`
         if self._worker is not None:
             # Whoever was woken by a beat that failed was told so in an answer that was lost.
-            everyone = [(run_id, RUN_OP) for run_id in self._worker.executions] if unheard else []
-            for run_id, op in dict.fromkeys([*keys, *everyone]):
+            runs = [*self._worker.executions, *self._worker.reading] if unheard else []
+            for run_id, op in dict.fromkeys([*keys, *((run_id, RUN_OP) for run_id in runs)]):
                 self._worker.woken(run_id, op)
 
     def _stop_heartbeat(self) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from attrs import define, evolve, field
 
 from pyworkflow.errors import ConfigError, Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunExists, RunNotFound
 from pyworkflow.events import Event
-from pyworkflow.model import RUN_OP, Effects, Hook, Job, Message, Page, Run, RunQuery, Status
+from pyworkflow.model import RUN_OP, Effects, History, Hook, Job, Message, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 
 _Key = tuple[str, int]
@@ -58,9 +58,13 @@ class MemoryStorage(Storage):
             self._jobs |= {(job.run_id, job.op): job for job in jobs}
         return None
 
-    async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+    async def load(self, run_id: str, after: int = 0) -> History:
         """Return a run and its later events; see `Storage.load`."""
         return self._run(run_id), self._events[run_id][after:]
+
+    async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:
+        """Return runs and their histories; see `Storage.load_many`."""
+        return {run_id: (self._runs[run_id], self._events[run_id][:]) for run_id in run_ids if run_id in self._runs}
 
     async def append(
         self,

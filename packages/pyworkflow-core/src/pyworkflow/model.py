@@ -56,6 +56,10 @@ class Run:
     attributes: Mapping[str, Plain] = Factory(dict)
 
 
+History = tuple[Run, list[Event]]
+"""A run with its events, or with those from a certain number on."""
+
+
 @frozen
 class Job:
     """Something a worker has to do: advance a run (*op* 0), or carry out one of its operations.

@@ -12,7 +12,7 @@ import pluggy
 from attrs import Factory, frozen
 
 from pyworkflow.events import Event
-from pyworkflow.model import Effects, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import Effects, History, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+    async def load(self, run_id: str, after: int = 0) -> History:
         """Return the run, and its events from number *after* + 1 on.
 
         Raises:
@@ -69,6 +69,14 @@ class Storage(ABC):
             DamagedHistory: What is stored cannot be read: it is damaged, or newer than this version. Only this run
                 is affected.
         """
+
+    async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:  # noqa: ARG002
+        """Return by id runs and all their events, as far as many are had together for less than one by one.
+
+        What is left out is asked of `load`, which also says what is wrong with a run that is missing or damaged. The
+        default leaves everything out. Workers ask for runs with short histories only.
+        """
+        return {}
 
     @abstractmethod
     def append(
@@ -278,7 +286,7 @@ class DurableRuntime(Runtime):
         """
 
     @abstractmethod
-    async def history(self, run_id: str) -> tuple[Run, list[Event]]:
+    async def history(self, run_id: str) -> History:
         """Return a run and all its events.
 
         Raises:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Awaitable, Collection, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +16,7 @@ from typing import Any, Literal
 from pyworkflow import wire
 from pyworkflow.errors import ConfigError, DamagedHistory, RunNotFound
 from pyworkflow.events import Event
-from pyworkflow.model import Effects, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import Effects, History, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.plain import Plain
 from pyworkflow.ports import Storage
 from pyworkflow_sqlite.appending import Append
@@ -39,6 +41,10 @@ _CHUNK = 500
 _LAPSED = (  # those whose time is up, and those that wrote a job when it was up already
     "select id from workers where until <= ? and id <> ? union select worker from jobs "
     "where worker is not null and worker <> ? and not exists (select 1 from workers where id = jobs.worker)"
+)
+_MANY_RUNS = f"select {RUN_COLUMNS} from runs where id in (select value from json_each(?))"  # noqa: S608 -- a constant
+_THEIR_EVENTS = (
+    "select run_id, seq, n, data from events where run_id in (select value from json_each(?)) order by run_id, seq"
 )
 _ALL_EVENTS = "select seq, n, data from events where run_id = ? order by seq"
 _TAKE_JOB = (
@@ -118,7 +124,7 @@ class SQLiteStorage(Storage):
         taken = await self._database.submit(operation, writes=True)
         return None if taken is None else run_of(taken)
 
-    async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+    async def load(self, run_id: str, after: int = 0) -> History:
         """Return a run and its later events; see `Storage.load`."""
 
         def operation(db: sqlite3.Connection) -> Any:
@@ -135,11 +141,24 @@ class SQLiteStorage(Storage):
         if row is None:
             msg = f"there is no run {run_id!r} in {self.path}"
             raise RunNotFound(msg)
-        run = run_of(row)
-        if after == 0 and (not packed or packed[0][0] != 1):
-            msg = f"the history of run {run_id!r} is damaged: its first events are missing"
-            raise DamagedHistory(msg)
-        return run, events_of(run_id, packed, after)
+        return _history(row, packed, after)
+
+    async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:
+        """Return runs and their histories; see `Storage.load_many`."""
+        ids = json.dumps(list(run_ids))
+
+        def operation(db: sqlite3.Connection) -> Any:
+            return db.execute(_MANY_RUNS, (ids,)).fetchall(), db.execute(_THEIR_EVENTS, (ids,)).fetchall()
+
+        rows, packed = await self._database.submit(operation, writes=False)
+        by_run: defaultdict[str, list[Any]] = defaultdict(list)
+        for run_id, *events in packed:
+            by_run[run_id].append(events)
+        found = {}
+        for row in rows:
+            with suppress(DamagedHistory):  # one of them must not keep the others from going on
+                found[row[0]] = _history(row, by_run[row[0]])
+        return found
 
     def append(
         self,
@@ -324,6 +343,14 @@ class SQLiteStorage(Storage):
         if worker not in self._workers:
             self._liveness.enter(worker)
             self._workers.add(worker)
+
+
+def _history(row: tuple[Any, ...], packed: list[Any], after: int = 0) -> History:
+    run = run_of(row)
+    if after == 0 and (not packed or packed[0][0] != 1):
+        msg = f"the history of run {run.id!r} is damaged: its first events are missing"
+        raise DamagedHistory(msg)
+    return run, events_of(run.id, packed, after)
 
 
 def _job_data(run_id: str, op: int, data: Any) -> Plain | None:

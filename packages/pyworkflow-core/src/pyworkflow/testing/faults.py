@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from attrs import define, field
 
 from pyworkflow.errors import StorageError
 from pyworkflow.events import Event
-from pyworkflow.model import Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import History, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 
 T = TypeVar("T")
@@ -101,8 +101,11 @@ class FaultyStorage(Storage):
     ) -> Run | None:
         return await self._call("create", lambda: self.inner.create(run, events, jobs, hooks))
 
-    async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+    async def load(self, run_id: str, after: int = 0) -> History:
         return await self._call("load", lambda: self.inner.load(run_id, after))
+
+    async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:
+        return await self._call("load", lambda: self.inner.load_many(run_ids))
 
     async def append(self, run_id: str, events: Sequence[Event], jobs: Sequence[Job] = (), **options: Any) -> int:
         return await self._call("append", lambda: self.inner.append(run_id, events, jobs, **options))

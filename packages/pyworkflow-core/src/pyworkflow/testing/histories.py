@@ -120,6 +120,15 @@ class HistoryConformance(Stored):
             assert loaded.length == 6
             assert events == [started(), *facts(5)][after:]
 
+    async def test_histories_read_together_are_those_read_one_by_one(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            for n in range(3):
+                await add(s, f"r{n}")
+                await s.append(f"r{n}", facts(n + 1))
+            found = await s.load_many(["r2", "nobody", "r0", "r1"])
+            assert "nobody" not in found
+            assert found == {run_id: await s.load(run_id) for run_id in found}
+
     async def test_a_decision_on_an_older_history_conflicts_and_writes_nothing(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -30,7 +30,7 @@ from pyworkflow.events import (
     StartTimer,
 )
 from pyworkflow.machine import Machine
-from pyworkflow.model import RUN_OP, Effects, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import RUN_OP, Effects, History, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 
 END = RunCompleted | RunFailed | RunCancelled | RunTerminated | RunContinued
@@ -183,8 +183,11 @@ class Ledger(Storage):
     async def close(self) -> None:
         await self.inner.close()
 
-    async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
+    async def load(self, run_id: str, after: int = 0) -> History:
         return await self.inner.load(run_id, after)
+
+    async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:
+        return await self.inner.load_many(run_ids)
 
     async def due(self) -> datetime | None:
         return await self.inner.due()
