@@ -157,7 +157,7 @@ class Worker(Advancing):
         execution = Execution(job.run_id, workflow, Machine(workflow.body, job.run_id), job, job.length, busy=True)
         self.executions[job.run_id] = execution
         self._taking += 1
-        self._spawn(self._take_up(execution, history))
+        self._tasks.add(asyncio.create_task(self._take_up(execution, history)))
 
     async def caught_up(self) -> None:
         """Wait until most of the runs that were taken are under way: many half-way at once are slow to collect."""
@@ -167,12 +167,15 @@ class Worker(Advancing):
 
     async def _take_up(self, execution: Execution, history: History | None) -> None:
         try:
-            first = await self._resume(execution, history)
+            try:
+                first = await self._resume(execution, history)
+            finally:
+                self._taking -= 1
+                self._fewer.set()
+            if first is not None and not self.draining and not execution.gone:
+                await self._carry(execution, first)
         finally:
-            self._taking -= 1
-            self._fewer.set()
-        if first is not None and not self.draining and not execution.gone:
-            await self._carry(execution, first)
+            self._tasks.discard(asyncio.current_task())  # this costs less than a callback
 
     def tick(self, now: datetime) -> datetime | None:
         """See to the runs held here whose timers or retries are due; return when the next one will be."""

@@ -168,8 +168,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         """Unwind every coroutine now, so that garbage collection does not do it at some other time."""
-        if self._tasks:
+        if not all(task.done() for task in self._tasks):
             self._unwind()
+        self._tasks.clear()
         self._ready.clear()
         self._owner = _NOBODY
 
@@ -183,7 +184,6 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                     logger.debug("a workflow raised while it was put away", exc_info=True)
             for task in self._tasks:
                 task.cancel()  # it and what it waits for hold each other
-        self._tasks.clear()
 
     # -- what asyncio asks of a loop ---------------------------------------------
 
@@ -196,9 +196,12 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         context = options.pop("context", None) or copy_context()
         task = WorkflowTask(coro, loop=self, context=context, **options)
         task.context = context
-        task.lane = self.root if not self._tasks else parent if _WAIT_FOR and _asked_by_wait_for() else parent.child()
+        if not self._tasks:  # the workflow itself, which is as good as all that the loop is for
+            task.lane = self.root
+        else:
+            task.lane = parent if _WAIT_FOR and _asked_by_wait_for() else parent.child()
+            task.add_done_callback(self._tasks.discard)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         return task
 
     def call_soon(  # type: ignore[override]  # typeshed ties callback and args together
