@@ -49,7 +49,7 @@ def test_a_seed_is_the_same_run_of_events_in_every_process(hash_seed: str) -> No
 
 
 def test_faults_of_every_kind_happen() -> None:
-    seen = {fault.split(" p")[0].split(", ")[0] for seed in range(60) for fault in simulate(seed).faults.values()}
+    seen = {fault.split(" p")[0].split(", ")[0] for seed in range(120) for fault in simulate(seed).faults.values()}
     kinds = {"kill", "close", "freeze", "block", "jump"}
     calls = {"create", "append", "load", "claim", "renew", "due", "find_hook"}
     hints = {f"a wake-up {how}" for how in ("is lost", "is late", "comes twice")}

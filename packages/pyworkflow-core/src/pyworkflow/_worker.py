@@ -134,7 +134,7 @@ class Worker(Advancing):
     async def histories(self, jobs: Sequence[Job]) -> Mapping[str, History]:
         """Return what the storage reads together of the runs of claimed *jobs*, but for those told something since."""
         short = [job.run_id for job in jobs if job.op == RUN_OP and job.length <= SHORT]
-        self.reading = {run_id for run_id in short if run_id not in self._kept}
+        self.reading = dict.fromkeys(run_id for run_id in short if run_id not in self._kept)
         if not self.reading:
             return {}
         try:
@@ -144,7 +144,7 @@ class Worker(Advancing):
             logger.warning("%s runs cannot be read together: %s", len(self.reading), error)
             return {}
         finally:
-            self.reading = set()
+            self.reading = {}
 
     def take(self, job: Job, history: History | None = None) -> None:
         """Go on with the run of a claimed *job*, whose *history* may be at hand, or carry out the step that it is."""
