@@ -27,7 +27,7 @@ class Reading(MemoryStorage):
         super().__init__()
         self.read: list[int] = []
         self.read_alone: set[str] = set()
-        self.fails = False
+        self.fails: Exception | None = None
         self.left_out: set[str] = set()
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
@@ -37,8 +37,8 @@ class Reading(MemoryStorage):
 
     async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:
         self.read.append(len(run_ids))
-        if self.fails:
-            raise StorageError("the disk is away")
+        if self.fails is not None:
+            raise self.fails
         found = await super().load_many([run_id for run_id in run_ids if run_id not in self.left_out])
         if self.meanwhile is not None:
             await self.meanwhile()
@@ -79,9 +79,12 @@ async def test_a_run_that_is_left_out_is_read_by_itself(storage: Reading, long_a
     await all_end(storage, names)
 
 
-async def test_what_cannot_be_read_together_is_read_by_itself(storage: Reading, long_ago: datetime) -> None:
+@pytest.mark.parametrize("error", [StorageError("the disk is away"), KeyError("a mistake of the storage")])
+async def test_what_cannot_be_read_together_is_read_by_itself(
+    storage: Reading, long_ago: datetime, error: Exception
+) -> None:
     names = await waiting(storage, 3, long_ago)
-    storage.fails = True
+    storage.fails = error
     await all_end(storage, names)
 
 

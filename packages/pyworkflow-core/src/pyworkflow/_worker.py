@@ -140,7 +140,7 @@ class Worker(Advancing):
         try:
             found = await self.storage.load_many([*self.reading])
             return {run_id: history for run_id, history in found.items() if run_id in self.reading}
-        except StorageError as error:  # each of them is read by itself, again and again until that works
+        except Exception as error:  # noqa: BLE001 -- they are ours by now: each is read by itself, until that works
             logger.warning("%s runs cannot be read together: %s", len(self.reading), error)
             return {}
         finally:
