@@ -173,7 +173,7 @@ async def adopted(log: str, amount: int) -> dict[str, Any]:
 
 # -- what tests do to a worker from inside -----------------------------------------------------------------
 
-_append, _load = SQLiteStorage.append, SQLiteStorage.load
+_append, _load, _load_many = SQLiteStorage.append, SQLiteStorage.load, SQLiteStorage.load_many
 
 
 async def _deadly_append(self: SQLiteStorage, run_id: str, events: Sequence[Event], *args: Any, **more: Any) -> int:
@@ -193,5 +193,12 @@ async def _noted_load(self: SQLiteStorage, run_id: str, after: int = 0) -> Any:
     return await _load(self, run_id, after)
 
 
+async def _noted_load_many(self: SQLiteStorage, run_ids: Sequence[str]) -> Any:
+    for run_id in run_ids:
+        note(str(Path(os.environ["TEST_FOLDER"]) / "queries"), f"load {run_id} 0")
+    return await _load_many(self, run_ids)
+
+
 if "TEST_FOLDER" in os.environ:
     SQLiteStorage.append, SQLiteStorage.load = _deadly_append, _noted_load  # type: ignore[method-assign]
+    SQLiteStorage.load_many = _noted_load_many  # type: ignore[method-assign]
