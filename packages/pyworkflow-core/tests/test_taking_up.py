@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from worker_flows import durable, held, sums
 
 from pyworkflow import sleep, workflow
 from pyworkflow.errors import RunCancelled, StorageError
-from pyworkflow.events import RunStarted
+from pyworkflow.events import Completed, Requested, RunCompleted, RunStarted
 from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import History, Job, Run
 
@@ -119,6 +120,37 @@ async def test_what_a_run_is_told_between_reading_and_taking_is_not_missed(
         async with app.worker():
             with pytest.raises(RunCancelled):
                 await app.recorded().result(handle.id)
+
+
+class SlowAnswer(Reading):
+    """Creates a run at once, and says so later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.created, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def create(self, *args: Any, **kwargs: Any) -> Run | None:
+        existing = await super().create(*args, **kwargs)
+        self.created.set()
+        await self.may_answer.wait()
+        return existing
+
+
+async def test_a_run_that_is_claimed_before_its_creation_is_answered_is_not_begun_as_well(gate: asyncio.Event) -> None:
+    storage = SlowAnswer()
+    async with durable(storage, default_runtime="local?sweep=5ms") as app, asyncio.timeout(20):
+        starting = asyncio.create_task(app.start(waits_for_a_step))
+        await storage.created.wait()
+        (run_id,) = storage._runs
+        for name in list(storage._leases):  # the process did not get to renew it
+            storage.renew(name, datetime.now().astimezone(), timedelta(0))
+        while not storage.read:
+            await asyncio.sleep(0)
+        storage.may_answer.set()
+        handle = await starting
+        gate.set()
+        await handle.result()
+    assert [type(event) for event in storage._events[run_id]] == [RunStarted, Requested, Completed, RunCompleted]
 
 
 @pytest.fixture

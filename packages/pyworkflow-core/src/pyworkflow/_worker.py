@@ -117,6 +117,10 @@ class Worker(Advancing):
                 execution.machine.close()
         if existing is not None:
             return existing
+        if run.id in self.executions or run.id in self.reading:  # it took so long that it has been claimed anew
+            self._tell_plugins(execution, decision, length)
+            execution.machine.close()
+            return None
         self.executions[run.id] = execution
         self._dispatch(execution, self._written(execution, decision, length))
         execution.starting = 0
@@ -133,15 +137,18 @@ class Worker(Advancing):
 
     async def histories(self, jobs: Sequence[Job]) -> Mapping[str, History]:
         """Return what the storage reads together of the runs of claimed *jobs*, but for those told something since."""
-        short = [job.run_id for job in jobs if job.op == RUN_OP and job.length <= SHORT]
-        self.reading = dict.fromkeys(run_id for run_id in short if run_id not in self._kept)
-        if not self.reading:
+        runs = [job for job in jobs if job.op == RUN_OP]
+        for job in runs:
+            self._let_go_of(job.run_id)
+        short = [job.run_id for job in runs if job.length <= SHORT and job.run_id not in self._kept]
+        if not short:
             return {}
+        self.reading = dict.fromkeys([job.run_id for job in runs], True)
         try:
-            found = await self.storage.load_many([*self.reading])
-            return {run_id: history for run_id, history in found.items() if run_id in self.reading}
+            found = await self.storage.load_many(short)
+            return {run_id: history for run_id, history in found.items() if self.reading.get(run_id)}
         except Exception as error:  # noqa: BLE001 -- they are ours by now: each is read by itself, until that works
-            logger.warning("%s runs cannot be read together: %s", len(self.reading), error)
+            logger.warning("%s runs cannot be read together: %s", len(short), error)
             return {}
         finally:
             self.reading = {}
@@ -151,13 +158,17 @@ class Worker(Advancing):
         if job.op != RUN_OP:
             self._jobs.take(job)
             return
-        if job.run_id in self.executions:  # our own lease had lapsed and nobody else came
-            self._drop(self.executions[job.run_id])
+        self._let_go_of(job.run_id)
         workflow = self.registry.workflows[job.workflow]
         execution = Execution(job.run_id, workflow, Machine(workflow.body, job.run_id), job, job.length, busy=True)
         self.executions[job.run_id] = execution
         self._taking += 1
         self._tasks.add(asyncio.create_task(self._take_up(execution, history)))
+
+    def _let_go_of(self, run_id: str) -> None:
+        """Stop what is left of a run that is claimed anew: our lease had lapsed, and others may have had it."""
+        if run_id in self.executions:
+            self._drop(self.executions[run_id])
 
     async def caught_up(self) -> None:
         """Wait until most of the runs that were taken are under way: many half-way at once are slow to collect."""

@@ -85,7 +85,7 @@ class Advancing(Family):
     app: App | None = None
     draining: bool = False
     executions: dict[str, Execution] = field(factory=dict, init=False)
-    reading: dict[str, None] = field(factory=dict, init=False)  # runs that are claimed, and not in hand yet; in order
+    reading: dict[str, bool] = field(factory=dict, init=False)  # claimed, not in hand yet: is that read all?
     _kept: OrderedDict[str, tuple[Machine, int]] = field(factory=OrderedDict, init=False)
     _carrier: Carrier = field(init=False)
     _jobs: StepJobs = field(init=False)
@@ -132,7 +132,8 @@ class Advancing(Family):
     def woken(self, run_id: str, op: int = RUN_OP) -> None:
         """Have a look at what others wrote into the history of a run, or stop a step that they dropped."""
         execution = self.executions.get(run_id)
-        self.reading.pop(run_id, None)
+        if run_id in self.reading:
+            self.reading[run_id] = False
         if op != RUN_OP:
             self._jobs.drop((run_id, op))
         elif execution is not None:
