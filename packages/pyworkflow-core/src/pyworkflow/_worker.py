@@ -122,8 +122,13 @@ class Worker(Advancing):
             execution.machine.close()
             return None
         self.executions[run.id] = execution
-        self._dispatch(execution, self._written(execution, decision, length))
+        todo = self._written(execution, decision, length)
         execution.starting = 0
+        if todo and self.clock.now() - now > self.options.beat:  # maybe others had it meanwhile: that is asked first
+            execution.unsure = True
+            self._spawn(self._continue(execution, [], all_steps=True))
+        else:
+            self._dispatch(execution, todo)
         return None
 
     async def _create(self, run: Run, started: RunStarted) -> Run | None:
@@ -285,6 +290,8 @@ class Worker(Advancing):
 
     async def _resume(self, execution: Execution, history: History | None) -> Pending | None:
         job, now = execution.lease, self.clock.now()
+        if execution.gone:  # let go of before its turn came
+            return None
         try:
             _check_recoveries(job)
             kept = self._kept.pop(job.run_id, None)
@@ -298,7 +305,8 @@ class Worker(Advancing):
             await self._forget(execution)
             return None
         except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
-            await self._give_up(execution, error)
+            if not execution.gone:
+                await self._give_up(execution, error)
             return None
         execution.busy = False
         if execution.gone:
