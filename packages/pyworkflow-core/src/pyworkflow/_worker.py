@@ -140,11 +140,21 @@ class Worker(Advancing):
         self._tell_others([job])
         return existing
 
-    async def histories(self, jobs: Sequence[Job]) -> Mapping[str, History]:
-        """Return what the storage reads together of the runs of claimed *jobs*, but for those told something since."""
+    async def take(self, jobs: Sequence[Job]) -> None:
+        """Go on with the runs of claimed *jobs*, and carry out the steps that they are."""
         runs = [job for job in jobs if job.op == RUN_OP]
         for job in runs:
-            self._let_go_of(job.run_id)
+            if job.run_id in self.executions:  # our own lease had lapsed, and others may have had it meanwhile
+                self._drop(self.executions[job.run_id])
+        histories = await self._read(runs)
+        for job in jobs:
+            if job.op == RUN_OP:
+                self._take_run(job, histories.get(job.run_id))
+            else:
+                self._jobs.take(job)
+
+    async def _read(self, runs: Sequence[Job]) -> Mapping[str, History]:
+        """Return what the storage reads together of claimed *runs*, but for those told something since."""
         short = [job.run_id for job in runs if job.length <= SHORT and job.run_id not in self._kept]
         if not short:
             return {}
@@ -158,22 +168,12 @@ class Worker(Advancing):
         finally:
             self.reading = {}
 
-    def take(self, job: Job, history: History | None = None) -> None:
-        """Go on with the run of a claimed *job*, whose *history* may be at hand, or carry out the step that it is."""
-        if job.op != RUN_OP:
-            self._jobs.take(job)
-            return
-        self._let_go_of(job.run_id)
+    def _take_run(self, job: Job, history: History | None) -> None:
         workflow = self.registry.workflows[job.workflow]
         execution = Execution(job.run_id, workflow, Machine(workflow.body, job.run_id), job, job.length, busy=True)
         self.executions[job.run_id] = execution
         self._taking += 1
         self._tasks.add(asyncio.create_task(self._take_up(execution, history)))
-
-    def _let_go_of(self, run_id: str) -> None:
-        """Stop what is left of a run that is claimed anew: our lease had lapsed, and others may have had it."""
-        if run_id in self.executions:
-            self._drop(self.executions[run_id])
 
     async def caught_up(self) -> None:
         """Wait until most of the runs that were taken are under way: many half-way at once are slow to collect."""

@@ -306,9 +306,7 @@ class StoredRuntime(StoredRuns):
             except StorageError:
                 self._doubtful = True
                 raise
-            histories = await worker.histories(jobs)
-            for job in jobs:
-                worker.take(job, histories.get(job.run_id))
+            await worker.take(jobs)
             if len(jobs) < limit:
                 free = await storage.due()
                 if free is not None and free <= now:
