@@ -21,9 +21,9 @@ from attrs import frozen
 
 import pyworkflow
 from pyworkflow.app import App
-from pyworkflow.engine import StoredRuntime
+from pyworkflow.engine.options import WorkerOptions
+from pyworkflow.engine.runtime import StoredRuntime
 from pyworkflow.model import History, Job, RunQuery, Status
-from pyworkflow.options import WorkerOptions
 from pyworkflow.ports import Mode, StartRequest
 from pyworkflow_sqlite import SQLiteStorage, database
 

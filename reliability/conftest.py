@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-import pyworkflow.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
+import pyworkflow.backends.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
 from pyworkflow.testing.workflows import note
 from pyworkflow_aws.dynamodb.client import Client
 from pyworkflow_aws.dynamodb.table import initialise

@@ -21,15 +21,15 @@ import atheris
 
 with atheris.instrument_imports(include=["pyworkflow"]):
     from pyworkflow import wire, workflow
-    from pyworkflow.backends import Spec
+    from pyworkflow.authoring.primitives import when
     from pyworkflow.cli import main as command_line
     from pyworkflow.cli.output import Exit
-    from pyworkflow.durations import delta, seconds
+    from pyworkflow.config.config_string import Spec
+    from pyworkflow.config.durations import delta, seconds
     from pyworkflow.errors import ConfigError, StorageError, Unstorable
     from pyworkflow.events import CallStep, Completed, Requested, RunStarted
+    from pyworkflow.inspection.export import from_json, to_json
     from pyworkflow.model import Run
-    from pyworkflow.portable import from_json, to_json
-    from pyworkflow.primitives import when
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVENTS = [RunStarted(NOW, "flow", [1], {}, "seed"), Requested(NOW, CallStep(1, "s", [], {})), Completed(NOW, 1, 2)]

@@ -22,11 +22,11 @@ from typing import Any
 import boto3  # noqa: F401 -- before the fork, like the others of these
 import kit_flows  # noqa: F401 -- the workflows
 
-import pyworkflow.local  # noqa: F401
+import pyworkflow.backends.local  # noqa: F401
 import pyworkflow_aws.dynamodb  # noqa: F401
 from pyworkflow import App
+from pyworkflow.authoring.definitions import default_registry
 from pyworkflow.errors import RunExists
-from pyworkflow.registry import default_registry
 from pyworkflow.testing.workflows import note, notes
 
 AT_ONCE = 4  # runs that a worker begins and waits for

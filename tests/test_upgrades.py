@@ -21,13 +21,13 @@ from attrs import frozen
 
 import pyworkflow
 from pyworkflow import App
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import ConfigError, DamagedHistory, RunCancelled, RunTerminated, StorageError
 from pyworkflow.events import Attempted
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.inspection.export import from_json
+from pyworkflow.inspection.replay import replay_history
 from pyworkflow.model import RunQuery, Status
-from pyworkflow.portable import from_json
-from pyworkflow.replaying import replay_history
 from pyworkflow_sqlite import SQLiteStorage
 from pyworkflow_sqlite.schema import MIGRATIONS
 

@@ -17,7 +17,7 @@ import pyworkflow
 
 strategy = WorkflowRunStrategy(sys.argv[1])
 RUNS = 10
-QUEUES = "pyworkflow.default,pyworkflow.workflows,pyworkflow.steps,pyworkflow.schedules"
+QUEUES = "pyworkflow.default,pyworkflow.workflows,pyworkflow.steps,pyworkflow.authoring.schedule"
 
 
 async def begin() -> str:

@@ -10,7 +10,7 @@ from measure import STEPS, emit, memory, percentiles
 
 import pyworkflow
 from pyworkflow.app import default_app
-from pyworkflow.machine import Machine
+from pyworkflow.replay.machine import Machine
 
 began: list[float] = []
 

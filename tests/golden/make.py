@@ -29,8 +29,8 @@ from pyworkflow import App  # noqa: E402 -- as above
 from pyworkflow.engine import StoredRuntime, WorkerOptions  # noqa: E402 -- as above
 from pyworkflow.events import HandedOut  # noqa: E402 -- as above
 from pyworkflow.handle import RunHandle  # noqa: E402 -- as above
+from pyworkflow.inspection.export import to_json  # noqa: E402 -- as above
 from pyworkflow.model import RunQuery, Status  # noqa: E402 -- as above
-from pyworkflow.portable import to_json  # noqa: E402 -- as above
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl  # noqa: E402 -- as above
 from pyworkflow.testing.until import until  # noqa: E402 -- as above
 

@@ -24,8 +24,8 @@ import make  # noqa: E402 -- found by the path above
 import ministack  # noqa: E402 -- as above
 
 import pyworkflow  # noqa: E402 -- as above
+from pyworkflow.inspection.export import to_json  # noqa: E402 -- as above
 from pyworkflow.model import RunQuery  # noqa: E402 -- as above
-from pyworkflow.portable import to_json  # noqa: E402 -- as above
 from pyworkflow_aws.dynamodb import DynamoDBStorage  # noqa: E402 -- as above
 from pyworkflow_aws.dynamodb.payloads import packed, unpacked  # noqa: E402 -- as above
 

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-import pyworkflow.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
+import pyworkflow.backends.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
 from pyworkflow import App
 from pyworkflow_aws.durable.function import durable_function
 from pyworkflow_aws.dynamodb.client import Client

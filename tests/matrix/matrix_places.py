@@ -9,7 +9,7 @@ import pytest
 from attrs import frozen
 from matrix_stories import STORIES, Story
 
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.backends.memory import MemoryStorage
 
 RETRY = "fixed?delay=1ms"
 

@@ -13,7 +13,7 @@ import matrix_flows as m
 from attrs import field, frozen
 
 from pyworkflow import App
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.events import Requested
 from pyworkflow.handle import RunHandle
 from pyworkflow.testing.until import until

@@ -17,10 +17,10 @@ import pytest
 from celery_servers import Redis, Workers, paused
 
 from pyworkflow import App
+from pyworkflow.engine.remote_steps import LAST
 from pyworkflow.errors import RunTerminated, StepInterrupted
 from pyworkflow.events import Attempted, Completed
 from pyworkflow.handle import RunHandle
-from pyworkflow.stepjobs import LAST
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import notes
 

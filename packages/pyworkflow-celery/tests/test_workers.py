@@ -18,10 +18,10 @@ from celery.concurrency.base import BasePool
 from celery_servers import HERE, Redis, Workers
 
 from pyworkflow import App
+from pyworkflow.backends.memory import MemoryStorage
+from pyworkflow.engine.scheduler import run_id_of
 from pyworkflow.errors import ConfigError, Unsupported
 from pyworkflow.events import Attempted
-from pyworkflow.memory import MemoryStorage
-from pyworkflow.scheduling import run_id_of
 from pyworkflow.testing import workflows as kit
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import notes

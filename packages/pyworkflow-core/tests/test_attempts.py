@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from pyworkflow import step, workflow
 from pyworkflow.app import App
+from pyworkflow.authoring.primitives import current_step
 from pyworkflow.codec import Codec, keeper
-from pyworkflow.primitives import current_step
 
 log: list[str] = []
 

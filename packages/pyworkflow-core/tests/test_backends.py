@@ -14,8 +14,8 @@ from attrs import field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyworkflow.backends import Lazy, Spec, build
-from pyworkflow.durations import Duration
+from pyworkflow.config.config_string import Lazy, Spec, build
+from pyworkflow.config.durations import Duration
 from pyworkflow.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -271,8 +271,8 @@ def test_factory_of_any_keyword_gets_text():
 
 
 def test_lazy_factory_is_imported_when_needed():
-    assert made("x?delay=5s", Lazy("pyworkflow.retries:Fixed")).pause == timedelta(seconds=5)
-    assert Lazy("pyworkflow.retries:Fixed")("5s").pause == timedelta(seconds=5)
+    assert made("x?delay=5s", Lazy("pyworkflow.backends.retries:Fixed")).pause == timedelta(seconds=5)
+    assert Lazy("pyworkflow.backends.retries:Fixed")("5s").pause == timedelta(seconds=5)
 
 
 def test_missing_driver_is_said():

@@ -12,12 +12,11 @@ from worker_flows import add, durable, left_by_a_lost_worker, outcome_of, sums
 
 import pyworkflow
 from pyworkflow import App, RunHandle, sleep, workflow
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.definitions import Registry, Workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import NonDeterminism, RunBlocked
 from pyworkflow.events import CallStep, RunStarted
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import Job, Run
-from pyworkflow.registry import Registry
 
 pytestmark = pytest.mark.asyncio
 
@@ -77,7 +76,7 @@ async def test_a_step_that_is_not_known_here_blocks_the_run() -> None:
 
     @workflow(name="worker.strange")
     async def strange() -> Any:
-        context = pyworkflow.context.workflow_context.get()
+        context = pyworkflow.authoring.context.workflow_context.get()
         return await context.ask(lambda op: CallStep(op, "worker.gone", [], {}))
 
     run_id = await left_by_a_lost_worker(storage, strange)

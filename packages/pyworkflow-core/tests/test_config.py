@@ -15,11 +15,11 @@ from attrs import field, fields, frozen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyworkflow.config import Settings, resolve
+from pyworkflow.backends.retries import Fixed
 from pyworkflow.errors import ConfigError
-from pyworkflow.plugins import Plugins
+from pyworkflow.plugins.manager import Plugins
+from pyworkflow.plugins.settings import Settings, resolve
 from pyworkflow.ports import Storage, hookimpl
-from pyworkflow.retries import Fixed
 
 KEYS = [key.name for key in fields(Settings) if key.name != "of_plugins"]
 

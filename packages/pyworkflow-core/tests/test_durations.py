@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyworkflow.durations import delta, seconds, text
+from pyworkflow.config.durations import delta, seconds, text
 from pyworkflow.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ import pytest
 import pyworkflow
 from pyworkflow import hook, sleep, step, workflow
 from pyworkflow.errors import ConfigError, HookExpired, WorkflowError
-from pyworkflow.portable import to_json
+from pyworkflow.inspection.export import to_json
 from pyworkflow.testing import WorkflowEnvironment, assert_replays
 
 pytestmark = pytest.mark.asyncio

@@ -11,6 +11,8 @@ import pytest
 from attrs import evolve
 
 from pyworkflow import App, logger, sleep, step, workflow
+from pyworkflow.backends.memory import MemoryStorage
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.events import (
     Attempted,
     CallStep,
@@ -34,9 +36,7 @@ from pyworkflow.events import (
     StartChild,
     StartTimer,
 )
-from pyworkflow.explaining import explain, open_children_of
-from pyworkflow.failures import record_of
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.inspection.explain import explain, open_children_of
 from pyworkflow.model import Run, Status
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyworkflow.codec.exceptions import rebuild, record_of
 from pyworkflow.errors import FatalError, RetryableError, StepFailed
 from pyworkflow.events import ErrorRecord
-from pyworkflow.failures import rebuild, record_of
 
 CALLS = []
 

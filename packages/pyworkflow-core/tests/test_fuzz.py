@@ -19,10 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyworkflow import App, wire
-from pyworkflow.backends import Spec
+from pyworkflow.authoring.primitives import when
 from pyworkflow.cli import main
 from pyworkflow.cli.output import Exit
-from pyworkflow.durations import delta, seconds
+from pyworkflow.codec.exceptions import record_of
+from pyworkflow.config.config_string import Spec
+from pyworkflow.config.durations import delta, seconds
 from pyworkflow.errors import ConfigError, StorageError
 from pyworkflow.events import (
     CallStep,
@@ -36,11 +38,9 @@ from pyworkflow.events import (
     StartChild,
     StartTimer,
 )
-from pyworkflow.failures import record_of
-from pyworkflow.kinds import RETRY_POLICY, STORAGE
+from pyworkflow.inspection.export import from_json, to_json
 from pyworkflow.model import Run
-from pyworkflow.portable import from_json, to_json
-from pyworkflow.primitives import when
+from pyworkflow.plugins.kinds import RETRY_POLICY, STORAGE
 
 MANY = int(os.environ.get("PYWORKFLOW_FUZZ", "2000"))
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

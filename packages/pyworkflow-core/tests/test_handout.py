@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from pyworkflow import App, workflow
-from pyworkflow._history import effective
+from pyworkflow.authoring.definitions import default_registry
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.decorators import step
+from pyworkflow.engine.dispatch import hand_out
+from pyworkflow.engine.held_run import Execution
 from pyworkflow.events import (
     Attempted,
     Completed,
@@ -24,12 +27,10 @@ from pyworkflow.events import (
     RunRetried,
     RunStarted,
 )
-from pyworkflow.execution import Decision, Execution, decide, facts_after_loss
-from pyworkflow.failures import record_of
-from pyworkflow.handout import hand_out
-from pyworkflow.machine import Machine
 from pyworkflow.model import Job
-from pyworkflow.registry import default_registry
+from pyworkflow.replay.decision import Decision, decide, facts_after_loss
+from pyworkflow.replay.history import effective
+from pyworkflow.replay.machine import Machine
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

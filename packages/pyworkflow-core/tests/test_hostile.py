@@ -25,15 +25,15 @@ from attrs import frozen
 
 import pyworkflow
 from pyworkflow import App, wire, workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.cli import main
 from pyworkflow.cli.output import Exit
 from pyworkflow.codec import Codec
+from pyworkflow.codec.exceptions import rebuild
 from pyworkflow.errors import ConfigError, RunNotFound, StorageError, Unstorable
 from pyworkflow.events import Completed, ErrorRecord, RunStarted
-from pyworkflow.failures import rebuild
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.inspection.export import from_json, to_json
 from pyworkflow.model import Run
-from pyworkflow.portable import from_json, to_json
 
 MANY = int(os.environ.get("PYWORKFLOW_HOSTILE", "2000"))
 SOURCES = Path(__file__).parents[3]
@@ -273,7 +273,7 @@ def test_no_source_of_ours_reads_pickles_or_runs_text() -> None:
     words = ("import pickle", "from pickle", "cloudpickle", "import dill", "import shelve", "marshal.", "yaml.load(",
              "os.system(", "shell=True", "jsonpickle")  # fmt: skip
     # The one that evaluates: annotations of a factory, in the scope of the module that wrote them.
-    allowed = {("values.py", "eval(")}
+    allowed = {("coercion.py", "eval(")}
     found = []
     for path in SOURCES.glob("packages/*/src/**/*.py"):
         if "check" in path.parts or "testing" in path.parts:

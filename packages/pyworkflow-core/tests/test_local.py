@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyworkflow import App
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.testing.runtime import DurableConformance, RuntimeConformance
 
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pyworkflow
-from pyworkflow.context import workflow_context
+from pyworkflow.authoring.context import workflow_context
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import NonDeterminism, NotInWorkflow
 from pyworkflow.events import (
     Attempted,
@@ -33,8 +34,7 @@ from pyworkflow.events import (
     RunStarted,
     StartTimer,
 )
-from pyworkflow.failures import record_of
-from pyworkflow.machine import Machine
+from pyworkflow.replay.machine import Machine
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 STARTED = RunStarted(T0, "flow", [], {}, "seed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.testing.storage import StorageConformance
 
 

@@ -10,8 +10,8 @@ import pytest
 import pyworkflow
 from pyworkflow import App, step, workflow
 from pyworkflow.app import set_default_app
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import WorkflowError
-from pyworkflow.memory import MemoryStorage
 
 
 @step(name="outside.double", retries=0)

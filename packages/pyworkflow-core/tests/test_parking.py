@@ -10,8 +10,8 @@ from worker_flows import add, durable, held, sums
 
 import pyworkflow
 from pyworkflow import sleep, workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.events import Completed
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import Run, Status
 
 pytestmark = pytest.mark.asyncio

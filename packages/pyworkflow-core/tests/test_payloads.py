@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from pyworkflow import App, hook, step, workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import PayloadTooLarge, Unstorable
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.testing.until import until
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024 -- the old kind is one

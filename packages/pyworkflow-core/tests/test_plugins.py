@@ -13,11 +13,11 @@ from attrs import frozen
 from cattrs import Converter
 
 from pyworkflow import App
+from pyworkflow.backends.retries import Fixed
 from pyworkflow.errors import BackendNotFound, ConfigError, ExtraMissing, PluginConflict
-from pyworkflow.kinds import RETRY_POLICY, RUNTIME
-from pyworkflow.plugins import Plugins
+from pyworkflow.plugins.kinds import RETRY_POLICY, RUNTIME
+from pyworkflow.plugins.manager import Plugins
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
-from pyworkflow.retries import Fixed
 
 
 class Installed:

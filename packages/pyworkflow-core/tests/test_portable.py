@@ -10,13 +10,13 @@ import pytest
 
 import pyworkflow
 from pyworkflow import App, hook, sleep, step, workflow
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import ConfigError, NonDeterminism, RunBlocked, RunExists
 from pyworkflow.events import CallStep, HandedOut, Patched, Requested, RunStarted
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.inspection.export import from_json, to_json
+from pyworkflow.inspection.replay import replay_history
 from pyworkflow.model import Run
-from pyworkflow.portable import from_json, to_json
-from pyworkflow.replaying import replay_history
 from pyworkflow.testing.until import until
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pyworkflow
-from pyworkflow.context import HookSpec, workflow_context
+from pyworkflow.authoring.context import HookSpec, workflow_context
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.events import (
     Abandoned,
     CallStep,
@@ -36,8 +37,7 @@ from pyworkflow.events import (
     StartChild,
     StartTimer,
 )
-from pyworkflow.failures import record_of
-from pyworkflow.machine import Machine
+from pyworkflow.replay.machine import Machine
 
 EXAMPLES = int(os.environ.get("PYWORKFLOW_EXAMPLES", "2000"))
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

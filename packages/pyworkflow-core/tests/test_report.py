@@ -14,11 +14,11 @@ from datetime import timedelta
 import pytest
 
 from pyworkflow import App
-from pyworkflow.engine import StoredRuntime
+from pyworkflow.engine.runtime import StoredRuntime
 from pyworkflow.errors import Unsupported
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
-from pyworkflow.retries import Fixed
+from pyworkflow.backends.retries import Fixed
 from pyworkflow.testing.retries import RetryPolicyConformance
 from pyworkflow.testing.runtime import DurableConformance
 

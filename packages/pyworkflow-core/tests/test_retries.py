@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from pyworkflow.backends.retries import DEFAULT, Exponential, Fixed, NoRetry
 from pyworkflow.errors import ConfigError
-from pyworkflow.kinds import RETRY_POLICY
-from pyworkflow.plugins import Plugins
-from pyworkflow.retries import DEFAULT, Exponential, Fixed, NoRetry
+from pyworkflow.plugins.kinds import RETRY_POLICY
+from pyworkflow.plugins.manager import Plugins
 from pyworkflow.testing.retries import RetryPolicyConformance
 
 ERROR = RuntimeError("x")

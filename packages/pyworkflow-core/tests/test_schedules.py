@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyworkflow.authoring.schedule import Overlap, Schedule
 from pyworkflow.codec import zones
 from pyworkflow.errors import ConfigError
-from pyworkflow.schedules import Overlap, Schedule
 
 NEW_YORK, VIENNA, LORD_HOWE = "America/New_York", "Europe/Vienna", "Australia/Lord_Howe"
 APIA, CAIRO, HAVANA, SAO_PAULO = "Pacific/Apia", "Africa/Cairo", "America/Havana", "America/Sao_Paulo"
@@ -342,7 +342,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch):
 
 
 def test_what_parses_expressions_is_imported_with_the_first_schedule():
-    code = "import sys, pyworkflow, pyworkflow.app, pyworkflow.schedules; sys.exit('cronsim' in sys.modules)"
+    code = "import sys, pyworkflow, pyworkflow.app, pyworkflow.authoring.schedule; sys.exit('cronsim' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

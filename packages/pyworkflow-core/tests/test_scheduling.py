@@ -11,11 +11,11 @@ import pytest_asyncio
 
 import pyworkflow
 from pyworkflow import Schedule, hook, sleep, step, workflow
+from pyworkflow.authoring.definitions import default_registry
 from pyworkflow.cli.schedules import sentence
+from pyworkflow.engine.scheduler import SUFFIX, Control, State, look, tell
 from pyworkflow.errors import ConfigError, DefinitionError, RunNotFound
 from pyworkflow.model import RunQuery, Status
-from pyworkflow.registry import default_registry
-from pyworkflow.scheduling import SUFFIX, Control, State, look, tell
 from pyworkflow.testing import WorkflowEnvironment
 
 pytestmark = pytest.mark.asyncio
@@ -161,7 +161,7 @@ async def test_a_worker_that_knows_another_schedule_changes_it(env: WorkflowEnvi
     changed = SCHEDULED["sched.daily"]
     before, changed.schedule = changed.schedule, Schedule("0 18 * * *", "Europe/Vienna")
     try:
-        await env.app.begin_schedules(env.app.runtime())
+        await env.app.begin_work(env.app.runtime())
         await env.skip("1 day")
     finally:
         changed.schedule = before

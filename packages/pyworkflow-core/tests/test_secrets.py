@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from pyworkflow import App, hook, step, workflow
-from pyworkflow.backends import Spec
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.cli import main
+from pyworkflow.config.config_string import Spec
 from pyworkflow.errors import HookClosed, WorkflowError
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.testing.until import until
 
 CANARY = "c4n4ry-hunter2"

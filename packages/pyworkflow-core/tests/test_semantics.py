@@ -13,6 +13,7 @@ from attrs import frozen
 import pyworkflow
 from pyworkflow import App, current_step, hook, sleep, step, workflow
 from pyworkflow.app import set_default_app
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import (
     DefinitionError,
     HookClosed,
@@ -28,7 +29,6 @@ from pyworkflow.errors import (
     WorkflowTimeout,
 )
 from pyworkflow.events import CallStep, CancelRequested, Requested, RunContinued
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import Status
 
 pytestmark = pytest.mark.asyncio

@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from pyworkflow.codec import Codec
+from pyworkflow.codec.signature import Signature
 from pyworkflow.errors import PayloadTooLarge, Unstorable
-from pyworkflow.signature import Signature
 
 if TYPE_CHECKING:
     from elsewhere import Hidden

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.model import Job
 from pyworkflow.testing.simulate import explained, failing, known_seeds, main
 from pyworkflow.testing.simulation import shrink, simulate

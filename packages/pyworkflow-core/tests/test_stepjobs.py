@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from pyworkflow import App, current_step, sleep, step, workflow
-from pyworkflow.engine import StoredRuntime
+from pyworkflow.backends.memory import MemoryStorage
+from pyworkflow.engine.options import WorkerOptions
+from pyworkflow.engine.runtime import StoredRuntime
 from pyworkflow.errors import RunBlocked, RunTerminated, StepInterrupted, StorageError
 from pyworkflow.events import Attempted, CallStep, Completed, Event, HandedOut, Requested, Retrying, RunStarted
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import History, Job, Run
-from pyworkflow.options import WorkerOptions
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
 from pyworkflow.testing.runtime import DurableConformance
 

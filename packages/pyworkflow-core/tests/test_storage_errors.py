@@ -11,9 +11,9 @@ from worker_flows import Counting, add, attempts, durable, held, left_by_a_lost_
 
 import pyworkflow
 from pyworkflow import step, workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import StorageError
 from pyworkflow.events import Completed, Received, RunFailed
-from pyworkflow.memory import MemoryStorage
 
 pytestmark = pytest.mark.asyncio
 

@@ -11,9 +11,9 @@ import pytest
 from worker_flows import durable, held, sums
 
 from pyworkflow import sleep, workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import RunCancelled, StorageError
 from pyworkflow.events import Completed, Requested, RunCompleted, RunStarted
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import History, Job, Run
 
 pytestmark = pytest.mark.asyncio

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pyworkflow.cli.timeline import Phase, State, timeline
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.events import (
     Attempted,
     CallStep,
@@ -22,7 +23,6 @@ from pyworkflow.events import (
     RunStarted,
     StartTimer,
 )
-from pyworkflow.failures import record_of
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from pyworkflow import App, current_step, sleep, step, workflow
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.backends.memory import MemoryStorage
+from pyworkflow.inspection.opentelemetry import trace_id
 from pyworkflow.testing import WorkflowEnvironment
-from pyworkflow.tracing import trace_id
 
 pytestmark = pytest.mark.asyncio
 

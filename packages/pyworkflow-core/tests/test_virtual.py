@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pyworkflow import App, current_step, step, workflow
-from pyworkflow.local import LocalRuntime
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.backends.local import LocalRuntime
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.testing.virtual import Process, Pulse, Schedule, VirtualClock
 
 

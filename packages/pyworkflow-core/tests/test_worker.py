@@ -11,9 +11,9 @@ from worker_flows import Counting, add, attempts, durable, just_once, left_by_a_
 
 import pyworkflow
 from pyworkflow import current_step, step, workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import RunBlocked, StepInterrupted
 from pyworkflow.events import Attempted, Completed, Event, Retrying
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import Run
 from pyworkflow.ports import hookimpl
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pyworkflow import App, current_step, step, workflow
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import StorageError
 from pyworkflow.events import CallStep, Event, Requested, RunStarted
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import Job, Run
 
 

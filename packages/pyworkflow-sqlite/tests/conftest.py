@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyworkflow import App
-from pyworkflow.memory import MemoryStorage
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.ports import Storage
 from pyworkflow_sqlite.storage import SQLiteStorage
 

@@ -10,14 +10,14 @@ import pytest
 
 import pyworkflow
 from pyworkflow import App, RunHandle, hook, sleep, step, workflow
-from pyworkflow.context import token_digest
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.context import token_digest
+from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.engine.scheduler import Control, look, run_id_of, tell
 from pyworkflow.errors import HookClosed, RunCancelled, RunTerminated
 from pyworkflow.events import CancelRequested, Event, Posted, Received, RunContinued
 from pyworkflow.events import RunTerminated as TerminatedEvent
 from pyworkflow.model import RunQuery, Status
 from pyworkflow.ports import Storage
-from pyworkflow.scheduling import Control, look, run_id_of, tell
 from pyworkflow.testing.until import until
 
 pytestmark = pytest.mark.asyncio
@@ -142,7 +142,7 @@ def between(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Between:
 @pytest.fixture
 def brief_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of schedules continue as new ones after each round."""
-    monkeypatch.setattr("pyworkflow.scheduling._ROUNDS", 1)
+    monkeypatch.setattr("pyworkflow.engine.scheduler._ROUNDS", 1)
 
 
 async def chain(app: App, flow: str) -> list[Status]:

@@ -15,12 +15,11 @@ import pytest
 
 import pyworkflow
 from pyworkflow import App, current_step, sleep, step, workflow
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.definitions import Registry, Workflow
 from pyworkflow.errors import HistoryTooLong, RunBlocked
 from pyworkflow.events import Attempted, CancelRequested, Completed, Patched, RunStarted
 from pyworkflow.model import RunQuery
 from pyworkflow.ports import Storage
-from pyworkflow.registry import Registry
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import note, notes
 
@@ -48,7 +47,7 @@ async def long(steps: int) -> int:
 async def test_a_long_history_is_warned_of_once(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pyworkflow.advancing.WARN_EVENTS", 10)
+    monkeypatch.setattr("pyworkflow.engine.advancer.WARN_EVENTS", 10)
     async with make_app() as app:
         with caplog.at_level(logging.WARNING, "pyworkflow"):
             assert await app.call(long, (12,)) == 12
@@ -59,7 +58,7 @@ async def test_a_long_history_is_warned_of_once(
 async def test_a_history_that_is_too_long_is_refused_and_says_what_to_do(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyworkflow.machine.MAX_EVENTS", 20)
+    monkeypatch.setattr("pyworkflow.replay.machine.MAX_EVENTS", 20)
     async with make_app() as app:
         assert await app.call(long, (9,)) == 9
         with pytest.raises(HistoryTooLong, match=r"continue_as_new\(\)"):

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from pyworkflow import App, step, workflow
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import ConfigError, DefinitionError
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.testing.runtime import DurableConformance
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyworkflow.cli.output import say
-from pyworkflow.durations import seconds
+from pyworkflow.config.durations import seconds
 from pyworkflow.errors import ConfigError
 
 if TYPE_CHECKING:

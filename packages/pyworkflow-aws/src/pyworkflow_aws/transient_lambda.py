@@ -14,6 +14,8 @@ from attrs import define, field
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from pyworkflow.clock import sleep_until
+from pyworkflow.codec.exceptions import rebuild, record_of
+from pyworkflow.engine.transient import Transient
 from pyworkflow.errors import (
     ConfigError,
     PayloadTooLarge,
@@ -23,11 +25,9 @@ from pyworkflow.errors import (
     Unsupported,
     WorkflowError,
 )
-from pyworkflow.failures import rebuild, record_of
+from pyworkflow.events import Plain
 from pyworkflow.ids import new_run_id
-from pyworkflow.plain import Plain
 from pyworkflow.ports import Runtime, StartRequest
-from pyworkflow.transient import Transient
 from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable.payloads import error_data, read_error
 from pyworkflow_aws.durable.work import Work
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pyworkflow.app import App
-    from pyworkflow.definitions import Workflow
+    from pyworkflow.authoring.definitions import Workflow
 
 logger = logging.getLogger(__name__)
 

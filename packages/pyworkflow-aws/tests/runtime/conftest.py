@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-import pyworkflow.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
+import pyworkflow.backends.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
 from pyworkflow import App
 from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy
 from pyworkflow_aws.deploy.target import KINDS, Target

@@ -15,9 +15,9 @@ import pytest
 from aws_durable_execution_sdk_python_testing.executor import Executor
 
 from pyworkflow import App
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import HookClosed, RunCancelled, RunEnded
-from pyworkflow.memory import MemoryStorage
-from pyworkflow.replaying import replay_history
+from pyworkflow.inspection.replay import replay_history
 from pyworkflow_aws.durable import client
 from pyworkflow_aws.durable.function import durable_function
 from pyworkflow_aws.testing import Endpoint, InProcess

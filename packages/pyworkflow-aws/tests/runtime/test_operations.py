@@ -15,9 +15,9 @@ from aws_durable_execution_sdk_python.identifier import OperationIdNamespace
 
 import pyworkflow
 from pyworkflow import App, FatalError, sleep, step, workflow
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import PayloadTooLarge, StepInterrupted
 from pyworkflow.events import CallStep
-from pyworkflow.failures import record_of
 from pyworkflow.testing import workflows as kit
 from pyworkflow_aws.durable import ids
 from pyworkflow_aws.durable.payloads import ERROR_LIMIT, Payloads, error_data, read_error

@@ -130,7 +130,7 @@ async def test_a_hook_is_a_callback(local, app, programs, log):
 
 @pytest.mark.asyncio
 async def test_a_history_can_be_told_by_those_who_do_not_have_the_code(local, app, programs, log):
-    from pyworkflow.registry import Registry
+    from pyworkflow.authoring.definitions import Registry
 
     async with app("durable") as client:
         handle = await client.start(programs.sleeps, (log, 0.01))

@@ -9,8 +9,8 @@ from typing import Any
 from celery import Celery
 
 from pyworkflow.app import default_app
+from pyworkflow.config.masking import shown
 from pyworkflow.errors import ConfigError
-from pyworkflow.masking import shown
 from pyworkflow_celery.process import celery_runtime
 from pyworkflow_celery.settings import DEFAULT_BROKER, DEFAULT_QUEUE, CelerySettings
 from pyworkflow_celery.tasks import register

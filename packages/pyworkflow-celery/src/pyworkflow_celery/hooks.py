@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyworkflow.backends import Lazy
+from pyworkflow.config.config_string import Lazy
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
 from pyworkflow_celery.settings import CelerySettings
 

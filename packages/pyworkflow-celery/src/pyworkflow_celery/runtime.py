@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from celery.backends.base import DisabledBackend
 
 from pyworkflow import wire
-from pyworkflow.engine import StoredRuntime
+from pyworkflow.codec.exceptions import rebuild, record_of
+from pyworkflow.engine.options import WorkerOptions
+from pyworkflow.engine.runtime import StoredRuntime
+from pyworkflow.engine.transient import Transient
 from pyworkflow.errors import ConfigError, RunBlocked, RunCancelled, Unsupported, WorkflowError
-from pyworkflow.events import Completed, Failed
-from pyworkflow.failures import rebuild, record_of
+from pyworkflow.events import Completed, Failed, Plain
 from pyworkflow.ids import new_run_id
 from pyworkflow.model import RUN_OP, Job
-from pyworkflow.options import WorkerOptions
-from pyworkflow.plain import Plain
 from pyworkflow.ports import Mode, StartRequest
-from pyworkflow.transient import Transient
 from pyworkflow_celery.apps import celery_of
 from pyworkflow_celery.sender import Sender
 from pyworkflow_celery.settings import CelerySettings
@@ -124,7 +123,7 @@ class CeleryRuntime(StoredRuntime):
         )
         self._is_worker = True
         await self.work()
-        await self.app.begin_schedules(self)
+        await self.app.begin_work(self)
 
     def serve(self, *, concurrency: int | None, queues: Sequence[str], grace: timedelta) -> int:
         """Be a Celery worker until told to stop; return the exit code of the process.

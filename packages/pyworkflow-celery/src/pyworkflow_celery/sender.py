@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pyworkflow.masking import masked
+from pyworkflow.config.masking import masked
 
 if TYPE_CHECKING:
     from celery import Celery

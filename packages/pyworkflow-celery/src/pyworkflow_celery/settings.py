@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from pyworkflow.masking import shown
+from pyworkflow.config.masking import shown
 
 DEFAULT_BROKER = "filesystem://.pyworkflow/broker"
 """A folder below the current one: needs no server, and serves one host."""

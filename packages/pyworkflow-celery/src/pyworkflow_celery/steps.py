@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Ignore, Reject, Retry
 
 from pyworkflow import FatalError, RetryableError, step
-from pyworkflow.context import step_context
+from pyworkflow.authoring.context import step_context
 
 if TYPE_CHECKING:
     from celery import Task
 
-    from pyworkflow.definitions import Step
+    from pyworkflow.authoring.definitions import Step
 
 
 def step_from_celery(task: Task, **options: Any) -> Step[..., Any]:

@@ -16,11 +16,9 @@ from pyworkflow.api import (
     terminate,
     worker,
 )
-from pyworkflow.decorators import step, workflow
-from pyworkflow.errors import FatalError, RetryableError, WorkflowError
-from pyworkflow.hooks import hook
-from pyworkflow.logs import logger
-from pyworkflow.primitives import (
+from pyworkflow.authoring.hooks import hook
+from pyworkflow.authoring.logger import logger
+from pyworkflow.authoring.primitives import (
     as_completed,
     continue_as_new,
     current_step,
@@ -33,12 +31,14 @@ from pyworkflow.primitives import (
     uuid4,
     wait,
 )
+from pyworkflow.decorators import step, workflow
+from pyworkflow.errors import FatalError, RetryableError, WorkflowError
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
+    from pyworkflow.authoring.schedule import Schedule
     from pyworkflow.handle import RunHandle
     from pyworkflow.model import Status
-    from pyworkflow.schedules import Schedule
 
 __version__ = "0.1.0"
 
@@ -82,7 +82,7 @@ __all__ = [
 _LATER = {
     "App": "pyworkflow.app",
     "RunHandle": "pyworkflow.handle",
-    "Schedule": "pyworkflow.schedules",
+    "Schedule": "pyworkflow.authoring.schedule",
     "Status": "pyworkflow.model",
 }
 

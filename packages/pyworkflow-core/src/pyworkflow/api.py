@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from pyworkflow.context import outside_workflow, step_context, workflow_context
-from pyworkflow.definitions import Workflow
-from pyworkflow.durations import Duration, delta
+from pyworkflow.authoring.context import outside_workflow, step_context, workflow_context
+from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.config.durations import Duration, delta
 from pyworkflow.errors import WorkflowError
 
 if TYPE_CHECKING:

@@ -8,30 +8,28 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from pyworkflow.backends import Spec
+from pyworkflow.authoring.context import step_context
+from pyworkflow.authoring.definitions import Workflow, default_registry
 from pyworkflow.clock import SystemClock
 from pyworkflow.codec import Codec
-from pyworkflow.config import resolve
-from pyworkflow.context import step_context
-from pyworkflow.definitions import Workflow
+from pyworkflow.config.config_string import Spec
 from pyworkflow.errors import DefinitionError
 from pyworkflow.handle import RunHandle, recorded
 from pyworkflow.ids import checked_id
-from pyworkflow.kinds import RETRY_POLICY, RUNTIME, STORAGE
-from pyworkflow.plugins import Plugins
+from pyworkflow.plugins.kinds import RETRY_POLICY, RUNTIME, STORAGE
+from pyworkflow.plugins.manager import Plugins
+from pyworkflow.plugins.settings import resolve
 from pyworkflow.ports import Mode, RuntimeOffer, StartRequest, Storage
-from pyworkflow.registry import default_registry
 
 if TYPE_CHECKING:
+    from pyworkflow.authoring.definitions import Registry, Step
     from pyworkflow.clock import Clock
-    from pyworkflow.config import Settings
-    from pyworkflow.definitions import Step
     from pyworkflow.events import Event
     from pyworkflow.model import Page, Run, RunQuery, Status
+    from pyworkflow.plugins.settings import Settings
     from pyworkflow.ports import DurableRuntime, RetryPolicy, Runtime
-    from pyworkflow.registry import Registry
 
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
@@ -252,17 +250,11 @@ class App:
         """Return a context in which this process works; on leaving, running steps get *grace* seconds."""
         return _Working(self, self.recorded(runtime), grace)
 
-    async def begin_schedules(self, runtime: DurableRuntime) -> None:
-        """Have the scheduled workflows of *runtime* started when they are due; for a process that begins to work."""
-        names = self.workflows_of(runtime)
-        flows = [self.registry.workflows[name] for name in names]
-        if scheduled := [flow for flow in flows if flow.schedule is not None]:
-            from pyworkflow.engine import StoredRuntime
-            from pyworkflow.scheduling import ensure
-
-            if isinstance(runtime, StoredRuntime):
-                self._prepare()
-                await ensure(runtime, scheduled)
+    async def begin_work(self, runtime: DurableRuntime) -> None:
+        """Do what is to be done when a process begins to work on *runtime*, such as having schedules looked after."""
+        self._prepare()
+        for begin in self.registry.at_work:
+            await begin(self, runtime)
 
     async def close(self, grace: float = 0.0) -> None:
         """Hand back the runs held here, and close the storage."""
@@ -290,7 +282,7 @@ class _Working(AbstractAsyncContextManager[None]):
 
     async def __aenter__(self) -> None:
         await self._runtime.work()
-        await self._app.begin_schedules(self._runtime)
+        await self._app.begin_work(self._runtime)
 
     async def __aexit__(self, *_: object) -> None:
         await self._runtime.close(self._grace)
@@ -321,7 +313,7 @@ def default_app() -> App:
     """Return the app behind the functions of the package: in a step its own, else one that is made on first use."""
     step = step_context.get()
     if step is not None and step.app is not None:
-        return step.app
+        return cast("App", step.app)
     global _default  # noqa: PLW0603 -- the one place where there is one
     if _default is None:
         _default = App()

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from pyworkflow.definitions import Step, StepOptions, Workflow
-from pyworkflow.durations import Duration, delta, seconds
+from pyworkflow.authoring.definitions import Step, StepOptions, Workflow, default_registry
+from pyworkflow.config.durations import Duration, delta, seconds
 from pyworkflow.errors import BackendNotFound, ConfigError, DefinitionError
-from pyworkflow.registry import default_registry
 
 if TYPE_CHECKING:
+    from pyworkflow.authoring.schedule import Schedule
     from pyworkflow.ports import RetryPolicy
-    from pyworkflow.schedules import Schedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -145,11 +144,18 @@ def workflow(
         if runtime is not None and durable is not None:
             _check_mode(runtime, durable=durable)
         if times is not None:
-            from pyworkflow import scheduling
+            from pyworkflow.engine import scheduler as scheduling
 
             scheduling.check(function, durable=durable)
         made: Workflow[..., Any] = Workflow(
-            function, name, default_registry, runtime=runtime, durable=durable, timeout=limit, schedule=times
+            function,
+            name,
+            default_registry,
+            runtime=runtime,
+            durable=durable,
+            timeout=limit,
+            schedule=times,
+            call=_call,
         )
         if times is not None:
             scheduling.declare(made)
@@ -161,7 +167,7 @@ def workflow(
 def _schedule(schedule: Schedule | str | None, timezone: str) -> Schedule | None:
     if not isinstance(schedule, str):
         return schedule
-    from pyworkflow.schedules import Schedule
+    from pyworkflow.authoring.schedule import Schedule
 
     return Schedule(schedule, timezone)
 
@@ -175,9 +181,16 @@ def _limit(value: Duration | None, option: str, what: str) -> float | None:
 
 
 def _fixed(delay: Duration) -> RetryPolicy:
-    from pyworkflow.retries import Fixed
+    from pyworkflow.backends.retries import Fixed
 
     return Fixed(delta(delay))
+
+
+async def _call(workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Start a run on the default application, and wait for its result."""
+    from pyworkflow.app import default_app
+
+    return await default_app().call(workflow, args, kwargs)
 
 
 def _check_mode(runtime: str, *, durable: bool) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from attrs import frozen
 
-from pyworkflow.plain import Plain
+Plain: TypeAlias = Any
+"""A JSON value: None, bool, int, float, str, list of Plain, or dict of str to Plain. The codec makes them."""
 
 # -- commands: what a workflow asks for, numbered from 1 in the order asked ----
 

@@ -6,8 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pyworkflow.context import outside_workflow
-from pyworkflow.durations import delta, seconds
+from pyworkflow.authoring.context import outside_workflow
+from pyworkflow.config.durations import delta, seconds
 from pyworkflow.errors import Unsupported
 from pyworkflow.events import RunContinued
 from pyworkflow.model import Status
@@ -16,7 +16,7 @@ from pyworkflow.ports import DurableRuntime
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyworkflow.definitions import Workflow
+    from pyworkflow.authoring.definitions import Workflow
     from pyworkflow.events import Event
     from pyworkflow.model import Run
     from pyworkflow.ports import Runtime

@@ -8,8 +8,7 @@ from enum import Enum
 
 from attrs import Factory, frozen
 
-from pyworkflow.events import Event
-from pyworkflow.plain import Plain
+from pyworkflow.events import Event, Plain
 
 RUN_OP = 0
 """The operation number under which a run itself has its job."""
@@ -68,7 +67,8 @@ class Job:
         due: When it may be claimed; None: only once somebody wakes the run.
         workflow: The run's workflow; workers claim only what they know.
         queue: Only workers that serve this queue claim it.
-        data: What the worker needs in order to carry the operation out, see `pyworkflow.handout`; None for *op* 0.
+        data: What the worker needs in order to carry the operation out, see `pyworkflow.engine.dispatch`; None for
+            *op* 0.
         worker: Who holds its lease; None: nobody.
         epoch: Raised at each claim; what is written under an old one is refused.
         lapsed: This claim took it over from a worker that was lost.

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pluggy
 from attrs import Factory, frozen
 
-from pyworkflow.events import Event
+from pyworkflow.events import Event, Plain
 from pyworkflow.model import Effects, History, Hook, Job, Page, Run, RunQuery, Status
-from pyworkflow.plain import Plain
 
 if TYPE_CHECKING:
     from cattrs import Converter

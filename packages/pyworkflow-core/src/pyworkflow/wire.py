@@ -14,10 +14,9 @@ from typing import Any, cast, get_args
 from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
+from pyworkflow.codec.json_text import cut, dumps_plain, loads_plain, quote
 from pyworkflow.errors import StorageError
-from pyworkflow.events import CallStep, Command, Completed, Event, Fired, Requested, RunCompleted
-from pyworkflow.jsontext import cut, dumps_plain, loads_plain, quote
-from pyworkflow.plain import Plain
+from pyworkflow.events import CallStep, Command, Completed, Event, Fired, Plain, Requested, RunCompleted
 
 __all__ = ["SPEC", "dumps", "dumps_plain", "loads", "loads_plain"]
 

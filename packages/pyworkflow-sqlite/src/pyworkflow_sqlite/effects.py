@@ -9,8 +9,8 @@ from typing import Any
 
 from pyworkflow import wire
 from pyworkflow.errors import HookClosed, HookTaken, RunExists
+from pyworkflow.events import Plain
 from pyworkflow.model import RUN_OP, Effects, Hook, Job, Run, Status
-from pyworkflow.plain import Plain
 from pyworkflow_sqlite.rows import job_row, micros, micros_or_none
 
 LENGTH = "select coalesce((select seq + n - 1 from events where run_id = ? order by seq desc limit 1), 0)"

@@ -7,9 +7,8 @@ from typing import Any, cast
 
 from pyworkflow import wire
 from pyworkflow.errors import DamagedHistory
-from pyworkflow.events import Event
+from pyworkflow.events import Event, Plain
 from pyworkflow.model import Hook, Job, Run, Status
-from pyworkflow.plain import Plain
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -15,9 +15,8 @@ from typing import Any, Literal
 
 from pyworkflow import wire
 from pyworkflow.errors import ConfigError, DamagedHistory, RunNotFound
-from pyworkflow.events import Event
+from pyworkflow.events import Event, Plain
 from pyworkflow.model import Effects, History, Hook, Job, Page, Run, RunQuery, Status
-from pyworkflow.plain import Plain
 from pyworkflow.ports import Storage
 from pyworkflow_sqlite.appending import Append
 from pyworkflow_sqlite.database import Database

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Factory, frozen
 
-from pyworkflow.durations import text as duration_text
+from pyworkflow.config.durations import text as duration_text
 from pyworkflow.errors import ConfigError
 from pyworkflow_aws.deploy.policy import Place, role_policy
 from pyworkflow_aws.deploy.target import ALIAS, MODULE_VARIABLE, TAG, Target

@@ -9,10 +9,10 @@ from typing import Any
 
 from attrs import Attribute, Factory, field, frozen
 
-from pyworkflow.backends import Spec, build
-from pyworkflow.durations import text as duration_text
+from pyworkflow.config.coercion import did_you_mean
+from pyworkflow.config.config_string import Spec, build
+from pyworkflow.config.durations import text as duration_text
 from pyworkflow.errors import ConfigError
-from pyworkflow.values import did_you_mean
 from pyworkflow_aws.hooks import pyworkflow_storages
 
 MODULE_VARIABLE = "PYWORKFLOW_MODULE"

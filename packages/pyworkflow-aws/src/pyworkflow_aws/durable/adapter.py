@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, define, field
 
-from pyworkflow.attempts import next_delay
+from pyworkflow.engine.attempt import next_delay
 from pyworkflow.errors import NonDeterminism, RunBlocked
 from pyworkflow.events import CallStep, OpenHook, RunStarted, StartChild, StartTimer
-from pyworkflow.machine import Outcome
+from pyworkflow.replay.machine import Outcome
 from pyworkflow_aws.durable.ids import operation_id
 from pyworkflow_aws.durable.muting import muted
 from pyworkflow_aws.durable.payloads import Payloads
@@ -30,7 +30,7 @@ from pyworkflow_aws.durable.work import Threads, Work
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
-    from pyworkflow.definitions import Workflow
+    from pyworkflow.authoring.definitions import Workflow
 
 _FIRST_LOOK, _LAST_LOOK = 1.0, 10.0
 """Seconds after which the service is asked for news while steps run: at first, and in the long run."""

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from attrs import evolve
 from botocore.exceptions import ClientError
 
-from pyworkflow.context import token_digest
+from pyworkflow.authoring.context import token_digest
+from pyworkflow.codec.exceptions import rebuild
+from pyworkflow.codec.json_text import dumps_plain
+from pyworkflow.engine.hook_payloads import NO_HOOK
 from pyworkflow.errors import (
     HookClosed,
     PayloadTooLarge,
@@ -23,13 +26,9 @@ from pyworkflow.errors import (
     RunTerminated,
     Unsupported,
 )
-from pyworkflow.events import Event
-from pyworkflow.failures import rebuild
+from pyworkflow.events import Event, Plain
 from pyworkflow.ids import new_run_id
-from pyworkflow.jsontext import dumps_plain
 from pyworkflow.model import Hook, Page, Run, RunQuery, Status
-from pyworkflow.payloads import NO_HOOK
-from pyworkflow.plain import Plain
 from pyworkflow.ports import DurableRuntime, StartRequest
 from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable import starting

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import NonDeterminism, PayloadTooLarge, RunBlocked, RunCancelled, RunTerminated
 from pyworkflow.events import RunCancelled as CancelledEvent
 from pyworkflow.events import RunCompleted, RunContinued, RunFailed, RunStarted, StartChild
-from pyworkflow.failures import record_of
 from pyworkflow.ids import child_id
 from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable import starting
@@ -26,7 +26,7 @@ from pyworkflow_aws.settings import AwsSettings
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
-    from pyworkflow.machine import Outcome
+    from pyworkflow.replay.machine import Outcome
 
 MAX_RESULT = 5 * 1024 * 1024
 """The most bytes of a run's result; AWS takes a little more."""

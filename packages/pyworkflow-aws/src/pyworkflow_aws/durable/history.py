@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, evolve, frozen
 
+from pyworkflow.authoring.inbox import Inbox
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import ConfigError, NonDeterminism, RunBlocked, RunTerminated, Unstorable
 from pyworkflow.events import (
     CallStep,
@@ -21,6 +23,7 @@ from pyworkflow.events import (
     Fired,
     OpenHook,
     Patched,
+    Plain,
     Received,
     Requested,
     Retrying,
@@ -33,10 +36,7 @@ from pyworkflow.events import (
 )
 from pyworkflow.events import RunBlocked as BlockedEvent
 from pyworkflow.events import RunTerminated as TerminatedEvent
-from pyworkflow.failures import record_of
 from pyworkflow.model import Hook, Status
-from pyworkflow.operations import Inbox
-from pyworkflow.plain import Plain
 from pyworkflow_aws.durable.ids import operation_id
 from pyworkflow_aws.durable.listing import Execution
 from pyworkflow_aws.durable.payloads import Payloads, foreign_error, moment, read_error
@@ -45,7 +45,7 @@ from pyworkflow_aws.durable.replay import CANCEL, PATCHED, Replay
 from pyworkflow_aws.durable.tree import Open
 
 if TYPE_CHECKING:
-    from pyworkflow.registry import Registry
+    from pyworkflow.authoring.definitions import Registry
 
 _ENDS = {"Succeeded", "Failed", "TimedOut", "Cancelled", "Stopped"}
 _KINDS = {"Step": "STEP", "Wait": "WAIT", "Callback": "CALLBACK"}

@@ -9,10 +9,9 @@ from typing import Any, cast
 
 from attrs import evolve, frozen
 
+from pyworkflow.codec.json_text import dumps_plain, loads_plain
 from pyworkflow.errors import PayloadTooLarge
-from pyworkflow.events import ErrorRecord, Failed
-from pyworkflow.jsontext import dumps_plain, loads_plain
-from pyworkflow.plain import Plain
+from pyworkflow.events import ErrorRecord, Failed, Plain
 
 LIMIT = 256 * 1024 - 1024
 """How many bytes the service keeps of one operation, with some room for what goes around them."""

@@ -18,10 +18,10 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import NonDeterminism, RunTerminated, StepInterrupted
 from pyworkflow.events import CallStep, Completed, Failed, Fired, OpenHook, Received, RunStarted, StartChild, StartTimer
-from pyworkflow.failures import record_of
-from pyworkflow.where import where_it_waits
+from pyworkflow.replay.mismatch import where_it_waits
 from pyworkflow_aws.durable.ids import operation_id
 from pyworkflow_aws.durable.payloads import Payloads, foreign_error, moment, read_error
 from pyworkflow_aws.durable.record import Fault, Recorded

@@ -12,8 +12,7 @@ from attrs import frozen
 from botocore.exceptions import ClientError
 
 from pyworkflow.errors import ConfigError, PayloadTooLarge, RunExists
-from pyworkflow.events import Parent
-from pyworkflow.plain import Plain
+from pyworkflow.events import Parent, Plain
 
 MAX_INPUT = 1024 * 1024
 """The most bytes that an asynchronous invocation may carry."""

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from pyworkflow.attempts import attempt
-from pyworkflow.context import StepContext, step_context
-from pyworkflow.events import CallStep
-from pyworkflow.failures import record_of
-from pyworkflow.plain import Plain
+from pyworkflow.authoring.context import StepContext, step_context
+from pyworkflow.codec.exceptions import record_of
+from pyworkflow.engine.attempt import attempt
+from pyworkflow.events import CallStep, Plain
 from pyworkflow_aws.durable.payloads import MESSAGE_LIMIT, error_data
 from pyworkflow_aws.durable.sdk import Abandoned, Failure
 from pyworkflow_aws.durable.work import Work
 
 if TYPE_CHECKING:
-    from pyworkflow.definitions import Step
+    from pyworkflow.authoring.definitions import Step
 
 _MOST_THREADS = 64
 

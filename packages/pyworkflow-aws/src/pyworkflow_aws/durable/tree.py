@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from attrs import define, field
 
-from pyworkflow.definitions import Workflow
-from pyworkflow.effects import to_parent
+from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import HookTaken, RunBlocked
 from pyworkflow.events import (
     Abandoned,
@@ -21,17 +21,17 @@ from pyworkflow.events import (
     OpenHook,
     Parent,
     Patched,
+    Plain,
     Received,
     Requested,
     RunContinued,
     RunStarted,
     StartChild,
 )
-from pyworkflow.failures import record_of
 from pyworkflow.ids import child_id
-from pyworkflow.machine import Machine, Outcome
-from pyworkflow.operations import Pending
-from pyworkflow.plain import Plain
+from pyworkflow.replay.effects import to_parent
+from pyworkflow.replay.machine import Machine, Outcome
+from pyworkflow.replay.operations import Pending
 from pyworkflow_aws.durable.record import Wanted, wanted
 
 Path = tuple[int, ...]

@@ -23,9 +23,8 @@ from pyworkflow.errors import (
     StorageBusy,
     WorkflowError,
 )
-from pyworkflow.events import Event
+from pyworkflow.events import Event, Plain
 from pyworkflow.model import RUN_OP, Effects, Hook, Job, Run, Status
-from pyworkflow.plain import Plain
 from pyworkflow_aws.dynamodb.client import CheckFailed, Client, Write
 from pyworkflow_aws.dynamodb.draft import ABSENT, Draft, RunDraft, pack_item
 from pyworkflow_aws.dynamodb.holds import Hold, Holds

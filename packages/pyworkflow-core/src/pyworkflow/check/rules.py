@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
+from pyworkflow.config.coercion import did_you_mean
 from pyworkflow.errors import ConfigError
-from pyworkflow.values import did_you_mean
 
 
 @frozen

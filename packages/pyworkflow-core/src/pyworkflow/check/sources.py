@@ -10,8 +10,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from pyworkflow.config.coercion import did_you_mean
 from pyworkflow.errors import ConfigError
-from pyworkflow.values import did_you_mean
 
 
 @frozen

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any, cast
 
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.codec.json_text import loads_plain
 from pyworkflow.errors import ConfigError, StorageError, Unstorable
-from pyworkflow.jsontext import loads_plain
-from pyworkflow.plain import Plain
+from pyworkflow.events import Plain
 
 
 def read_call(

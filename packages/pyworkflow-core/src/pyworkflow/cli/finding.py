@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyworkflow.engine import StoredRuntime
+from pyworkflow.engine.runtime import StoredRuntime
 from pyworkflow.errors import ConfigError, RunNotFound, Unsupported
 from pyworkflow.events import Event
 from pyworkflow.model import Run, RunQuery

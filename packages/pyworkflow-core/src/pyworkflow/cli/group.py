@@ -11,8 +11,8 @@ import click
 from pyworkflow.app import default_app
 from pyworkflow.cli.output import Exit, flat, say
 from pyworkflow.cli.session import Session
+from pyworkflow.config.coercion import did_you_mean
 from pyworkflow.errors import WorkflowError
-from pyworkflow.values import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pyworkflow.authoring.definitions import Step, Workflow
 from pyworkflow.cli.wording import one_line
-from pyworkflow.definitions import Step, Workflow
+from pyworkflow.config.coercion import did_you_mean
 from pyworkflow.errors import ConfigError, WorkflowError
-from pyworkflow.values import did_you_mean
 
 
 def load_workflow(target: str) -> Workflow[..., Any]:

@@ -9,8 +9,8 @@ from pyworkflow.app import default_app
 from pyworkflow.cli.group import Commands
 from pyworkflow.cli.new import new
 from pyworkflow.cli.output import Exit, print_json, print_table, say
-from pyworkflow.installed import conflicts
-from pyworkflow.kinds import PluginReport
+from pyworkflow.plugins.distributions import conflicts
+from pyworkflow.plugins.kinds import PluginReport
 
 _HOOKS = {
     "pyworkflow_converter": "a converter",

@@ -13,10 +13,10 @@ from pyworkflow.cli.load import load_workflow
 from pyworkflow.cli.output import Exit, say
 from pyworkflow.cli.session import Session
 from pyworkflow.errors import NonDeterminism
+from pyworkflow.inspection.export import from_json, to_json
+from pyworkflow.inspection.replay import replay_history
 from pyworkflow.model import Run, Status
-from pyworkflow.portable import from_json, to_json
 from pyworkflow.ports import DurableRuntime
-from pyworkflow.replaying import replay_history
 
 
 @click.command("export", short_help="Write a run with its history to a JSON file.")

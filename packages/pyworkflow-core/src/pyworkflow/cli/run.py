@@ -14,12 +14,12 @@ import click
 from attrs import define
 
 from pyworkflow.app import App, settle_mode
+from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.cli.arguments import read_call
 from pyworkflow.cli.group import global_options, pass_session
 from pyworkflow.cli.load import load_workflow
 from pyworkflow.cli.output import EXIT_OF, Exit, flat, plain_text, print_json, say
 from pyworkflow.cli.session import Session, leave, on_signal, place_of, quoted
-from pyworkflow.definitions import Workflow
 from pyworkflow.errors import ConfigError, RunExists, RunNotFound, Unsupported, WorkflowError
 from pyworkflow.events import RunStarted
 from pyworkflow.handle import RunHandle
@@ -246,7 +246,7 @@ def _quiet_about(run_id: str, session: Session) -> Iterator[None]:
     def keep(record: logging.LogRecord) -> bool:
         return bool(session.verbosity) or getattr(record, "run_id", None) != run_id
 
-    logger = logging.getLogger("pyworkflow.advancing")
+    logger = logging.getLogger("pyworkflow.engine.advancer")
     logger.addFilter(keep)
     try:
         yield

@@ -21,14 +21,14 @@ from pyworkflow.cli.schedules import sentence
 from pyworkflow.cli.session import Session, described, place_of
 from pyworkflow.cli.timeline import timeline
 from pyworkflow.cli.wording import one_line
-from pyworkflow.durations import delta
+from pyworkflow.config.durations import delta
+from pyworkflow.engine.scheduler import SUFFIX, state_of
 from pyworkflow.errors import ConfigError, RunNotFound
 from pyworkflow.events import Event
-from pyworkflow.explaining import explain as explain_run
-from pyworkflow.explaining import open_children_of, since_failure
+from pyworkflow.inspection.explain import explain as explain_run
+from pyworkflow.inspection.explain import open_children_of, since_failure
 from pyworkflow.model import FINAL, Run, RunQuery, Status
 from pyworkflow.ports import DurableRuntime
-from pyworkflow.scheduling import SUFFIX, state_of
 
 _LOOKS = 0.25
 """Seconds between two looks at a run that is followed."""

@@ -12,10 +12,10 @@ from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.output import print_json, print_table, say
 from pyworkflow.cli.session import Session
 from pyworkflow.cli.wording import between, moment
+from pyworkflow.engine.scheduler import SUFFIX, Control, State, look, tell
 from pyworkflow.errors import ConfigError, RunNotFound
 from pyworkflow.model import RunQuery, Status
 from pyworkflow.ports import DurableRuntime
-from pyworkflow.scheduling import SUFFIX, Control, State, look, tell
 
 _PAGE = 1000
 

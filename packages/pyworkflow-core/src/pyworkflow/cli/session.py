@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from attrs import define
 
 from pyworkflow.app import DEFAULT_STORAGE, App, default_app
-from pyworkflow.config import resolve
-from pyworkflow.masking import masked
+from pyworkflow.config.masking import masked
+from pyworkflow.plugins.settings import resolve
 from pyworkflow.ports import DurableRuntime, Storage
 
 T = TypeVar("T")

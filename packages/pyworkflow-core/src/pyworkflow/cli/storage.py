@@ -6,9 +6,9 @@ import asyncio
 
 import click
 
-from pyworkflow.backends import Spec, build
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.session import Session, described
+from pyworkflow.config.config_string import Spec, build
 from pyworkflow.errors import ConfigError, Unsupported
 from pyworkflow.ports import NeedsInit
 

@@ -20,6 +20,7 @@ from pyworkflow.events import (
     Fired,
     HandedOut,
     OpenHook,
+    Plain,
     Received,
     Requested,
     Retrying,
@@ -34,7 +35,6 @@ from pyworkflow.events import (
     StartTimer,
 )
 from pyworkflow.model import FINAL, Status
-from pyworkflow.plain import Plain
 
 Ending = RunCompleted | RunFailed | RunCancelled | RunTerminated | RunContinued | RunBlocked
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast
 
-from pyworkflow.durations import text as duration
+from pyworkflow.config.durations import text as duration
 from pyworkflow.events import (
     Abandoned,
     Attempted,
@@ -24,6 +24,7 @@ from pyworkflow.events import (
     HandedOut,
     OpenHook,
     Patched,
+    Plain,
     Posted,
     Received,
     Requested,
@@ -40,7 +41,6 @@ from pyworkflow.events import (
     StartTimer,
 )
 from pyworkflow.model import Run
-from pyworkflow.plain import Plain
 
 
 def cut(text: str, limit: int) -> str:

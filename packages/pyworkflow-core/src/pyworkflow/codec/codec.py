@@ -12,7 +12,7 @@ from attrs import define, field
 from pyworkflow.codec.refusals import Refused, TooLarge, name_of
 from pyworkflow.codec.tags import Walks, cycle_in, walks
 from pyworkflow.errors import PayloadTooLarge, Unstorable
-from pyworkflow.plain import Plain
+from pyworkflow.events import Plain
 
 if TYPE_CHECKING:
     from cattrs import Converter

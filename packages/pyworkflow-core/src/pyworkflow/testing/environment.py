@@ -13,16 +13,15 @@ from typing import Any, Self, TypeVar
 from attrs import define, field
 
 from pyworkflow.app import App, set_default_app
-from pyworkflow.definitions import Step, Workflow
-from pyworkflow.durations import delta
-from pyworkflow.engine import StoredRuntime
+from pyworkflow.authoring.definitions import Registry, Step, Workflow, default_registry
+from pyworkflow.backends.memory import MemoryStorage
+from pyworkflow.config.coercion import did_you_mean
+from pyworkflow.config.durations import delta
+from pyworkflow.engine.runtime import StoredRuntime
 from pyworkflow.errors import ConfigError, WorkflowError
 from pyworkflow.handle import RunHandle
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import Status
-from pyworkflow.registry import Registry, default_registry
 from pyworkflow.testing.clock import VirtualClock
-from pyworkflow.values import did_you_mean
 
 R = TypeVar("R")
 
@@ -94,7 +93,10 @@ class WorkflowEnvironment:
         self.clock = VirtualClock() if start is None else VirtualClock(start)
         self.storage = MemoryStorage()
         self._registry = Registry(
-            default_registry.codec, dict(default_registry.workflows), dict(default_registry.steps)
+            default_registry.codec,
+            dict(default_registry.workflows),
+            dict(default_registry.steps),
+            default_registry.at_work,
         )
         runtime = f"local?sweep={_FAR}&lease=7300d&replay={replay}"
         self._settings = {"storage": self.storage, "default_durable": True, "default_runtime": runtime, **settings}
@@ -109,7 +111,7 @@ class WorkflowEnvironment:
         self._before = set_default_app(self.app)
         if self._schedules:
             await self._runtime.work()
-            await self.app.begin_schedules(self._runtime)
+            await self.app.begin_work(self._runtime)
             await self.settle()
         return self
 

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-from pyworkflow._history import effective
-from pyworkflow.context import StepContext
+from pyworkflow.authoring.context import StepContext
 from pyworkflow.events import (
     Attempted,
     CallStep,
@@ -29,9 +28,10 @@ from pyworkflow.events import (
     RunTerminated,
     StartTimer,
 )
-from pyworkflow.machine import Machine
 from pyworkflow.model import RUN_OP, Effects, History, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
+from pyworkflow.replay.history import effective
+from pyworkflow.replay.machine import Machine
 
 END = RunCompleted | RunFailed | RunCancelled | RunTerminated | RunContinued
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.errors import NonDeterminism
-from pyworkflow.portable import from_json
-from pyworkflow.replaying import replay_history
+from pyworkflow.inspection.export import from_json
+from pyworkflow.inspection.replay import replay_history
 
 
 def assert_replays(workflow: Workflow[..., Any], *histories: str | Path) -> None:

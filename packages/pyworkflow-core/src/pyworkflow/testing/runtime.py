@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from pyworkflow import App, FatalError
-from pyworkflow.definitions import Workflow
+from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.errors import (
     NotInWorkflow,
     RunBlocked,

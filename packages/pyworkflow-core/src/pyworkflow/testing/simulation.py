@@ -25,10 +25,10 @@ from unittest.mock import patch
 from attrs import define, evolve, field, frozen
 
 from pyworkflow.app import App
+from pyworkflow.backends.local import LocalRuntime
+from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import HookClosed, RunEnded, StorageError
 from pyworkflow.events import CancelRequested, RunCompleted, RunFailed, RunStarted
-from pyworkflow.local import LocalRuntime
-from pyworkflow.memory import MemoryStorage
 from pyworkflow.model import Hook, Status
 from pyworkflow.ports import DurableRuntime, Storage
 from pyworkflow.testing.faults import Faults, FaultyStorage

@@ -19,8 +19,8 @@ from typing import Any
 
 from attrs import define, field
 
+from pyworkflow.authoring.context import StepContext
 from pyworkflow.clock import SystemClock
-from pyworkflow.context import StepContext
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _TURN = 20e-6  # seconds that a callback takes
@@ -279,7 +279,7 @@ class VirtualClock(SystemClock):
 
 
 class Pulse:
-    """What `pyworkflow.heartbeat.Heartbeat` is, without a thread of its own."""
+    """What `pyworkflow.engine.heartbeat.Heartbeat` is, without a thread of its own."""
 
     def __init__(self, beat: Callable[[], object], last: Callable[[], object], interval: float) -> None:
         self._beat = beat

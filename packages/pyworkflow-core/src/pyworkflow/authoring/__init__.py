@@ -1,0 +1,1 @@
+"""What workflows are written with: definitions, contexts, hooks, timers, sagas."""

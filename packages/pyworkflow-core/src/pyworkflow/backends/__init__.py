@@ -1,0 +1,1 @@
+"""What the package itself brings: the local runtime, the memory storage, retry policies."""

@@ -1,0 +1,1 @@
+"""Text and values as people write them: durations, config strings, secrets that are not shown."""

@@ -1,0 +1,132 @@
+"""One attempt of a step, and what to do when it fails; the same for durable and for transient runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from contextvars import copy_context
+from datetime import datetime
+from functools import partial
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from pyworkflow.authoring.context import StepContext, step_context
+from pyworkflow.config.durations import seconds
+from pyworkflow.errors import FatalError, NotInWorkflow, RetryableError, StepTimeout, Unstorable
+
+if TYPE_CHECKING:
+    from pyworkflow.authoring.definitions import Step
+    from pyworkflow.ports import RetryPolicy
+
+_NEVER_RETRIED = (FatalError, Unstorable, NotInWorkflow)
+
+
+async def attempt(
+    step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: StepContext, threads: Executor | None
+) -> Any:
+    """Call the function of *step* once: on this loop if it is async, else in one of *threads*.
+
+    Raises:
+        StepTimeout: It took longer than the step's timeout.
+        Exception: Whatever the function raises.
+    """
+    token = step_context.set(context)  # hides the workflow's
+    try:
+        if step.is_direct:
+            return await step.function(*args, **kwargs)
+        if step.options.timeout is None and step.options.heartbeat is None:
+            return await _call(step, args, kwargs, threads)
+        return await _in_time(step, args, kwargs, context, threads)
+    except asyncio.CancelledError:
+        context.cancelled = True
+        raise
+    finally:
+        step_context.reset(token)
+
+
+async def _in_time(
+    step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: StepContext, threads: Executor | None
+) -> Any:
+    timeout, heartbeat = step.options.timeout, step.options.heartbeat
+    loop = asyncio.get_running_loop()
+    call: Awaitable[Any]
+    deadline: float | None
+    if step.is_async and heartbeat is None and timeout is not None:
+        deadline, call = loop.time() + timeout, step.function(*args, **kwargs)
+        if isinstance(call, CoroutineType):  # most are done before they wait for anything, and need no timer
+            try:
+                call = _Begun(call, call.send(None))
+            except StopIteration as ended:
+                return ended.value
+    else:
+        deadline, call = None if timeout is None else loop.time() + timeout, _call(step, args, kwargs, threads)
+    limit, pulse = asyncio.timeout_at(deadline), asyncio.timeout(heartbeat)
+
+    def beat() -> None:
+        if heartbeat is not None and not pulse.expired():
+            with suppress(RuntimeError):  # the attempt has ended meanwhile
+                pulse.reschedule(loop.time() + heartbeat)
+
+    context.on_heartbeat = lambda: _on_loop(loop, beat)
+    try:
+        async with limit, pulse:
+            return await call
+    except TimeoutError:
+        if limit.expired():
+            msg = f"took longer than its timeout of {timeout:g} s"
+        elif pulse.expired():
+            msg = f"gave no heartbeat for {heartbeat:g} s"
+        else:
+            raise  # the function's own
+        context.cancelled = True
+        raise StepTimeout(f"step {step.name!r}, attempt {context.attempt}, {msg}") from None
+
+
+class _Begun:
+    """The rest of a coroutine that has been begun by hand and now waits for *awaited*."""
+
+    def __init__(self, call: CoroutineType[Any, Any, Any], awaited: Any) -> None:
+        self._call = call
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        call, awaited = self._call, self._awaited
+        while True:
+            try:
+                try:
+                    sent = yield awaited
+                except GeneratorExit:
+                    call.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001 -- whatever it is, it is for the coroutine
+                    awaited = call.throw(error)
+                else:
+                    awaited = call.send(sent)
+            except StopIteration as ended:
+                return ended.value
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits for the attempt any more
+        loop.call_soon_threadsafe(function)
+
+
+async def _call(step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], threads: Executor | None) -> Any:
+    if step.is_async:
+        return await step.function(*args, **kwargs)
+    call = partial(copy_context().run, step.function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+def next_delay(policy: RetryPolicy, retries: int, number: int, error: BaseException, now: datetime) -> float | None:
+    """Return the seconds to wait after failed attempt *number*, or None: there is no other attempt."""
+    if isinstance(error, _NEVER_RETRIED) or number > retries:
+        return None
+    if isinstance(error, RetryableError) and error.retry_after is not None:
+        after = error.retry_after
+        wait = (after - now).total_seconds() if isinstance(after, datetime) else seconds(after)
+        return max(0.0, wait)
+    delay = policy.delay(number, error)
+    return None if delay is None else max(0.0, delay.total_seconds())

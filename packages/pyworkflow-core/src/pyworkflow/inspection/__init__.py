@@ -1,0 +1,1 @@
+"""Reading runs: why one waits, its trace, its export, its replay."""

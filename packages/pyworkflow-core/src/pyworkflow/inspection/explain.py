@@ -1,0 +1,310 @@
+"""Why a run is where it is, in sentences: what it waits for, since when, who will wake it, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from attrs import define, field
+
+from pyworkflow.config.durations import text as duration
+from pyworkflow.events import (
+    Abandoned,
+    Attempted,
+    CallStep,
+    CancelRequested,
+    ChildContinued,
+    Command,
+    Completed,
+    ErrorRecord,
+    Event,
+    Failed,
+    Fired,
+    HandedOut,
+    OpenHook,
+    Received,
+    Requested,
+    Retrying,
+    RunBlocked,
+    RunCancelled,
+    RunCompleted,
+    RunContinued,
+    RunFailed,
+    RunTerminated,
+    StartChild,
+    StartTimer,
+)
+from pyworkflow.ids import child_id
+from pyworkflow.model import Run, Status
+from pyworkflow.replay.history import effective
+
+_FEW = 4
+"""So many operations of one kind have a sentence each."""
+
+
+@define
+class _Open:
+    """An operation that is not answered."""
+
+    command: Command
+    since: datetime
+    attempt: int = 1
+    due: datetime | None = None
+    error: ErrorRecord | None = None
+    lost: bool = False
+    away: bool = False
+    queue: str = ""
+    goes_on: str = ""
+
+    @property
+    def is_carried_out(self) -> bool:
+        """Whether it is a step that the holder of the run carries out now."""
+        return isinstance(self.command, CallStep) and self.due is None and not self.away
+
+
+@define
+class _State:
+    """What a history says of the present."""
+
+    open: dict[int, _Open] = field(factory=dict)
+    cancel: CancelRequested | None = None
+
+    def see(self, event: Event) -> None:
+        match event:
+            case Requested(at=at, command=command):
+                self.open[command.op] = _Open(command, at)
+            case Completed(op=op) | Failed(op=op) | Fired(op=op) | Abandoned(op=op):
+                self.open.pop(op, None)
+            case Received(op=op) if op in self.open:
+                command = self.open[op].command
+                if not (isinstance(command, OpenHook) and command.many):
+                    del self.open[op]
+            case ChildContinued(op=op, run_id=run_id) if op in self.open:
+                self.open[op].goes_on = run_id
+            case Retrying(op=op) | Attempted(op=op) if op in self.open:
+                self._again(self.open[op], event)
+            case HandedOut(at=at, ops=ops, queues=queues):
+                for op, queue in zip(ops, queues or [""] * len(ops), strict=True):
+                    if op in self.open:
+                        one = self.open[op]
+                        one.away, one.queue, one.since = True, queue, at
+            case CancelRequested():
+                self.cancel = self.cancel or event
+            case _:
+                pass
+
+    def _again(self, one: _Open, event: Retrying | Attempted) -> None:
+        if isinstance(event, Retrying):
+            one.attempt, one.due, one.error, one.lost = event.attempt + 1, event.due, event.error, False
+        else:
+            one.attempt, one.due, one.since, one.lost = event.attempt, None, event.at, True
+
+
+def open_children_of(run: Run, events: Sequence[Event]) -> dict[int, str]:
+    """Return the ids of the children that a run waits for, by operation."""
+    return {
+        op: _child(run, op, one)
+        for op, one in _seen(events).open.items()
+        if isinstance(one.command, StartChild) and not one.command.detached
+    }
+
+
+def explain(run: Run, events: Sequence[Event], now: datetime, children: Mapping[str, Run] | None = None) -> list[str]:
+    """Return sentences on why *run* is where it is.
+
+    Args:
+        run: The run.
+        events: Its history.
+        now: The time.
+        children: What is known of the children it waits for, by id.
+    """
+    return list(_sentences(run, events, now, children or {}))
+
+
+def _sentences(run: Run, events: Sequence[Event], now: datetime, children: Mapping[str, Run]) -> Iterator[str]:
+    if said := run.attributes.get("status"):
+        yield f"Its workflow says: {said}."
+    end = next((event for event in reversed(events) if isinstance(event, _ENDS)), None)
+    if run.status is not Status.RUNNING and end is not None:
+        yield from _end(
+            run, end, {event.command.op: event.command.name for event in events if isinstance(event, Requested)}
+        )
+        yield from _since_the_end(run, events, end, now)
+        return
+    state = _seen(events)
+    if state.cancel is not None:
+        why = f": {state.cancel.reason}" if state.cancel.reason else ""
+        yield f"It was asked to stop {_ago(state.cancel.at, now)}{why}, and cleans up."
+        if state.cancel.deadline is not None:
+            yield f"It is terminated {_when(state.cancel.deadline, now)} if it has not ended by then."
+    if not state.open:
+        last = f"; the last thing that happened was {_ago(events[-1].at, now)}" if events else ""
+        yield f"Nothing that it asked for is open, so a worker has yet to go on with it{last}."
+    for ops in _alike(state.open):
+        if len(ops) > _FEW:
+            yield _wait_for_many(run, [(op, state.open[op]) for op in ops], now, children)
+        else:
+            for op in ops:
+                yield from _waits(run, op, state.open[op], now, children)
+    if any(one.is_carried_out for one in state.open.values()):
+        who = f"any other that knows workflow {run.workflow!r}"
+        yield f"Should its worker be gone, {who} takes over, once the lease of that one has lapsed."
+    else:
+        yield f"Any worker that knows workflow {run.workflow!r} goes on with it."
+
+
+def _since_the_end(run: Run, events: Sequence[Event], end: Event, now: datetime) -> Iterator[str]:
+    asked = next((event for event in events[events.index(end) :] if isinstance(event, CancelRequested)), None)
+    if isinstance(end, RunBlocked) and asked is not None:
+        why = f": {asked.reason}" if asked.reason else ""
+        yield (
+            f"It was asked to stop {_ago(asked.at, now)}{why}. A retry lets it clean up, if it can; "
+            f"`pyworkflow runs terminate {run.id}` ends it as it is."
+        )
+    if isinstance(end, RunFailed) and (later := since_failure(events)):
+        yield f"Since that failure it carried out {later}; a retry does not take that back."
+
+
+def _alike(found: Mapping[int, _Open]) -> list[list[int]]:
+    """Return the operations, those together that are waited for in the same way."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for op, one in sorted(found.items()):
+        many = isinstance(one.command, StartChild) or one.is_carried_out
+        groups.setdefault((type(one.command), one.command.name) if many else (op,), []).append(op)
+    return [*groups.values()]
+
+
+def _wait_for_many(run: Run, found: Sequence[tuple[int, _Open]], now: datetime, children: Mapping[str, Run]) -> str:
+    _, first = found[0]
+    since, name = _for(min(one.since for _, one in found), now), first.command.name
+    if isinstance(first.command, CallStep):
+        return f"{len(found)} calls of step {name!r} have not ended; the first began {since} ago."
+    doing: dict[str, list[str]] = {}
+    for op, one in found:
+        child = _child(run, op, one)
+        status = children[child].status.value if child in children else "not there yet"
+        doing.setdefault(status, []).append(child)
+    words = [
+        f"{len(ids)} {status}" + (f" ({', '.join(ids)})" if len(ids) <= _FEW else "") for status, ids in doing.items()
+    ]
+    return f"It has waited for {len(found)} children of workflow {name!r} for {since}: {', '.join(words)}."
+
+
+def _child(run: Run, op: int, one: _Open) -> str:
+    given = one.command.run_id if isinstance(one.command, StartChild) else ""
+    return one.goes_on or given or child_id(run.id, op)
+
+
+def since_failure(events: Sequence[Event]) -> str:
+    """Return the names of what was asked for after the failure that ended a run, to undo things or to clean up."""
+    end = events[-1] if events and isinstance(events[-1], RunFailed) else None
+    failed = [n for n, event in enumerate(events) if end and isinstance(event, Failed) and event.op == end.op]
+    later = [event.command.name for event in events[failed[-1] :] if isinstance(event, Requested)] if failed else []
+    return ", ".join(dict.fromkeys(later))
+
+
+def _waits(run: Run, op: int, one: _Open, now: datetime, children: Mapping[str, Run]) -> Iterator[str]:
+    match one.command:
+        case CallStep(name=name):
+            if one.due is not None:
+                wrong = "" if one.error is None else f", after {error_text(one.error)}"
+                when = _when(one.due, now)
+                yield f"Step {name!r} (operation {op}) is tried again {when}: attempt {one.attempt}{wrong}."
+            else:
+                since = _for(one.since, now)
+                if one.away:
+                    yield (
+                        f"Step {name!r} (operation {op}) was handed out {since} ago, attempt {one.attempt}, as a job "
+                        f"of its own, to workers that serve {_queue(one.queue)}; it waits while there are none."
+                    )
+                else:
+                    yield f"Step {name!r} (operation {op}) began {since} ago, attempt {one.attempt}, and has not ended."
+                if one.lost:
+                    yield "The attempt before was lost with its worker."
+                elif one.error is not None:
+                    yield f"The attempt before failed with {error_text(one.error)}."
+        case StartTimer() as timer:
+            wakes = _when(timer.fires_at(one.since), now)
+            yield f"It sleeps (operation {op}); it wakes {wakes}, by whatever worker there is."
+        case OpenHook(name=name, many=many) as hook:
+            expires = hook.fires_at(one.since)
+            until = "" if expires is None else f", and gives up {_when(expires, now)}"
+            what = "payloads" if many else "a payload"
+            yield (
+                f"Hook {name!r} (operation {op}) has waited for {what} for {_for(one.since, now)}{until}; "
+                "whoever has its token wakes it, by `pyworkflow hooks resume` or resume_hook()."
+            )
+        case StartChild(name=name, detached=False):
+            child = _child(run, op, one)
+            known = children.get(child)
+            doing = "not there yet" if known is None else known.status.value
+            if known is not None and known.status is Status.BLOCKED:
+                doing += f", and `pyworkflow runs explain {child}` says why"
+            since = _for(one.since, now)
+            which = f"its child {child} of workflow {name!r} (operation {op})"
+            yield f"It has waited for {which} for {since}; that one is {doing}."
+        case StartChild(name=name):
+            yield f"It starts a run of workflow {name!r} (operation {op})."
+
+
+def _queue(name: str) -> str:
+    return f"the queue {name!r}" if name else "the queue of runs"
+
+
+_ENDS = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinued, RunBlocked)
+
+
+def _end(run: Run, end: Event, names: Mapping[int, str]) -> Iterator[str]:
+    match end:
+        case RunCompleted(at=at):
+            yield f"It completed at {at:%Y-%m-%d %H:%M:%S %Z}."
+        case RunFailed(at=at, error=error, op=op):
+            of = "" if op is None else f", from {names.get(op, '')!r} (operation {op})"
+            yield f"It failed at {at:%Y-%m-%d %H:%M:%S %Z} with {error_text(error)}{of}."
+            yield from _causes(error)
+            yield f"`pyworkflow runs retry {run.id}` does once more what failed; what was completed stays completed."
+        case RunCancelled(at=at):
+            yield f"It was cancelled, and had cleaned up at {at:%Y-%m-%d %H:%M:%S %Z}."
+        case RunTerminated(at=at, reason=reason):
+            yield f"It was terminated at {at:%Y-%m-%d %H:%M:%S %Z}{': ' + reason if reason else ''}."
+        case RunContinued(run_id=run_id):
+            yield f"It goes on as run {run_id}."
+        case RunBlocked(at=at, error=error):
+            yield f"It is blocked since {at:%Y-%m-%d %H:%M:%S %Z}: {error.message}."
+            yield f"Nothing of it is lost. Once the cause is mended, `pyworkflow runs retry {run.id}` lets it go on."
+
+
+def _causes(error: ErrorRecord) -> Iterator[str]:
+    cause = error.cause
+    while cause is not None:
+        yield f"That was caused by {error_text(cause)}."
+        cause = cause.cause
+
+
+def _seen(events: Sequence[Event]) -> _State:
+    state = _State()
+    for event in effective(events):
+        state.see(event)
+    return state
+
+
+def error_text(record: ErrorRecord) -> str:
+    """Return an error's class and message."""
+    name = record.type.rpartition(":")[2].rpartition(".")[2]
+    return f"{name}: {record.message}" if record.message else name
+
+
+def _for(at: datetime, now: datetime) -> str:
+    return duration(max(0.0, (now - at).total_seconds()))
+
+
+def _ago(at: datetime, now: datetime) -> str:
+    return f"{_for(at, now)} ago"
+
+
+def _when(at: datetime, now: datetime) -> str:
+    seconds = (at - now).total_seconds()
+    clock = f"{at:%Y-%m-%d %H:%M:%S %Z}"
+    return (
+        f"at {clock}, in {duration(seconds)}" if seconds > 0 else f"as soon as a worker looks (it was due at {clock})"
+    )

@@ -1,0 +1,34 @@
+"""Recorded histories against today's code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pyworkflow.errors import NonDeterminism
+from pyworkflow.events import Event, RunStarted
+from pyworkflow.replay.history import effective
+from pyworkflow.replay.machine import Machine
+
+if TYPE_CHECKING:
+    from pyworkflow.authoring.definitions import Workflow
+
+
+def replay_history(workflow: Workflow[..., Any], events: Sequence[Event]) -> None:
+    """Replay a history against the code of *workflow*; nothing is carried out and nothing is written.
+
+    Raises:
+        NonDeterminism: A run with this history could not go on, or would not have ended as it did.
+    """
+    first = events[0] if events else None
+    if not isinstance(first, RunStarted):
+        msg = "the history does not begin with the start of a run"
+        raise NonDeterminism(msg)
+    if first.workflow != workflow.name:
+        msg = f"the history is one of workflow {first.workflow!r}, not of {workflow.name!r}"
+        raise NonDeterminism(msg)
+    machine = Machine(workflow.body, "replay")
+    try:
+        machine.replay(effective(events))
+    finally:
+        machine.close()

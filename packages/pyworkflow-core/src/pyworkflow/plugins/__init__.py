@@ -1,0 +1,1 @@
+"""Finding backends by name, and the settings of an application."""
