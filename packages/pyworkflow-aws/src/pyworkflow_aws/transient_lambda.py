@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pyworkflow.app import App
-    from pyworkflow.authoring.definitions import Workflow
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +191,7 @@ class Limited(Transient):
 
     seconds_left: Callable[[], float] = field(kw_only=True)
 
-    async def call_child(self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def call_child(self, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run *workflow* in this invocation too, unless it names a runtime."""
         if workflow.runtime is not None:
             return await super().call_child(workflow, args, kwargs)
