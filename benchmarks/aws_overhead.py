@@ -25,7 +25,7 @@ from aws_durable_execution_sdk_python.config import Duration
 from aws_durable_execution_sdk_python_testing import DurableFunctionTestRunner
 
 from pyworkflow import App, sleep, step, workflow
-from pyworkflow_aws.durable import function
+from pyworkflow_aws.durable.execution import function
 
 MOST_PER_STEP, MOST_PER_REPLAYED_STEP = 0.5e-3, 100e-6
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyworkflow import current_step, sleep, step, workflow
+from pyworkflow.model import Append
 from pyworkflow.ports import Storage
 from pyworkflow.testing.workflows import note
 
@@ -125,8 +126,8 @@ def deadly(cls: type[Storage]) -> None:
     async def created(self: Any, run: Any, *args: Any, **options: Any) -> Any:
         return await _crossed(run.id, lambda: create(self, run, *args, **options))
 
-    async def appended(self: Any, run_id: str, *args: Any, **options: Any) -> Any:
-        return await _crossed(run_id, lambda: append(self, run_id, *args, **options))
+    async def appended(self: Any, new: Append) -> Any:
+        return await _crossed(new.run_id, lambda: append(self, new))
 
     cls.create, cls.append = created, appended  # type: ignore[method-assign]
 
@@ -142,7 +143,7 @@ def deadly_checkpoints() -> None:
     """The same for a durable function, which writes by calling AWS."""
     from botocore.client import BaseClient
 
-    from pyworkflow_aws.durable import function
+    from pyworkflow_aws.durable.execution import function
 
     call, run, ids = BaseClient._make_api_call, function._run, dict[str, str]()
 

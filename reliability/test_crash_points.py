@@ -23,7 +23,7 @@ from fleet import fleet, histories, results, to_do, wrong
 from kit_flows import FLOWS
 
 from pyworkflow import App
-from pyworkflow_aws.dev import functions_of
+from pyworkflow_aws.local_lambda import functions_of
 from pyworkflow_aws.testing import Endpoint
 
 POINTS = int(os.environ.get("RELIABILITY_POINTS", "300"))

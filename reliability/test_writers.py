@@ -25,7 +25,7 @@ WRITER = """
 import asyncio, sys, time
 from datetime import UTC, datetime
 from pyworkflow.events import Completed, RunStarted
-from pyworkflow.model import Run
+from pyworkflow.model import Append, Run
 from pyworkflow_sqlite import SQLiteStorage
 
 async def write(path, own, shared, seconds):
@@ -34,7 +34,7 @@ async def write(path, own, shared, seconds):
     await storage.create(Run(own, "flow", now, length=1), [RunStarted(now, "flow", [], {}, "")], [])
     while time.monotonic() < until:
         run = shared[told % len(shared)] if told % 2 else own
-        await storage.append(run, [Completed(now, told, f"{own} {told}")])
+        await storage.append(Append(run, [Completed(now, told, f"{own} {told}")]))
         told += 1
     await storage.close()
     print(told)

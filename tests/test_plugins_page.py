@@ -105,7 +105,7 @@ def test_a_wrong_option_is_refused_by_name():
 async def test_its_runtime_has_the_modes_it_offers(acme):
     async with App(plugins=[acme], storage="memory://", default_runtime="patient?lease=1h") as app:
         assert await app.call(flow) == "done"
-        assert app.runtime().options.lease == timedelta(hours=1)
+        assert app.recorded().options.lease == timedelta(hours=1)
         with pytest.raises(DefinitionError, match="Patient runtime is always durable"):
             await app.call(transient)
 

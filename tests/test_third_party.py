@@ -152,7 +152,7 @@ def private_names(file: Path) -> set[str]:
 def test_the_runtime_uses_nothing_private_of_its_base():
     (ours,) = (ROOT / "examples" / "plugins").glob("*/src/pyworkflow_threads/runtime.py")
     assert private_names(ours)
-    assert private_names(ours) & private_names(CORE / "src" / "pyworkflow" / "engine.py") == set()
+    assert private_names(ours) & private_names(CORE / "src" / "pyworkflow" / "engine" / "runtime.py") == set()
 
 
 def test_they_are_three_distributions_of_their_own():

@@ -20,7 +20,7 @@ import pytest
 from attrs import frozen
 
 import pyworkflow
-from pyworkflow import App
+from pyworkflow import App, wire
 from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import ConfigError, DamagedHistory, RunCancelled, RunTerminated, StorageError
@@ -151,6 +151,12 @@ async def test_every_run_of_a_table_replays(stored):
 
 
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: f"{file.parent.name} {file.stem}")
+def test_every_history_is_written_as_it_was(file):
+    stored = json.loads(file.read_bytes())["history"]
+    assert json.loads(wire.dumps(wire.loads(json.dumps(stored)))) == stored
+
+
+@pytest.mark.parametrize("file", HISTORIES, ids=lambda file: f"{file.parent.name} {file.stem}")
 def test_every_history_replays(file):
     run, events = from_json(file.read_bytes())
     replay_history(FLOWS[run.workflow], events)
@@ -191,7 +197,7 @@ async def test_runs_under_way_go_on_elsewhere(golden):
     async with app_on(MemoryStorage()) as app, app.worker(grace=0):
         runtime = app.recorded()
         for file in sorted(golden.glob("*.json")):
-            await runtime.adopt(*from_json(file.read_bytes()))
+            await runtime.control.adopt(*from_json(file.read_bytes()))
         await goes_on(app, [1, 1, 1])
 
 

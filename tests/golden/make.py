@@ -114,8 +114,8 @@ async def one_that_is_lost(app: App) -> None:
         return any(isinstance(event, HandedOut) for event in await handle.history())
 
     await until(is_handed_out)
-    runtime: Any = app.runtime()
-    await runtime.vanish()
+    runtime: Any = app.recorded()
+    await runtime.crash()
 
 
 def _is(handle: Any, holds: Callable[[Status], bool]) -> Callable[[], Any]:

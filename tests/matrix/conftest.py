@@ -14,7 +14,7 @@ import pytest
 
 import pyworkflow.backends.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
 from pyworkflow import App
-from pyworkflow_aws.durable.function import durable_function
+from pyworkflow_aws.durable.execution.function import durable_function
 from pyworkflow_aws.dynamodb.client import Client
 from pyworkflow_aws.dynamodb.table import initialise
 from pyworkflow_aws.testing import Endpoint, InProcess

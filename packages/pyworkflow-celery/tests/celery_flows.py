@@ -13,7 +13,8 @@ from typing import Any
 from celery import Celery
 
 from pyworkflow import current_step, hook, sleep, step, workflow
-from pyworkflow.events import Completed, Event
+from pyworkflow.events import Completed
+from pyworkflow.model import Append
 from pyworkflow.testing import stories, workflows
 from pyworkflow.testing.workflows import note
 from pyworkflow_celery import celery_app, step_from_celery
@@ -176,13 +177,13 @@ async def adopted(log: str, amount: int) -> dict[str, Any]:
 _append, _load, _load_many = SQLiteStorage.append, SQLiteStorage.load, SQLiteStorage.load_many
 
 
-async def _deadly_append(self: SQLiteStorage, run_id: str, events: Sequence[Event], *args: Any, **more: Any) -> int:
-    folder = Path(os.environ["TEST_FOLDER"])
+async def _deadly_append(self: SQLiteStorage, append: Append) -> int:
+    folder, run_id = Path(os.environ["TEST_FOLDER"]), append.run_id
     note(str(folder / "queries"), f"append {run_id}")
-    answers = any(isinstance(event, Completed) for event in events)
+    answers = any(isinstance(event, Completed) for event in append.events)
     if answers and (folder / "die-before").exists() and once(str(folder / f"died-before-{run_id}")):
         die()
-    length = await _append(self, run_id, events, *args, **more)
+    length = await _append(self, append)
     if answers and (folder / "die-after").exists() and once(str(folder / f"died-after-{run_id}")):
         die()
     return length

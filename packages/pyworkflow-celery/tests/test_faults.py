@@ -17,7 +17,6 @@ import pytest
 from celery_servers import Redis, Workers, paused
 
 from pyworkflow import App
-from pyworkflow.engine.remote_steps import LAST
 from pyworkflow.errors import RunTerminated, StepInterrupted
 from pyworkflow.events import Attempted, Completed
 from pyworkflow.handle import RunHandle
@@ -279,8 +278,7 @@ async def test_a_sequence_costs_one_message_and_one_look_at_its_history(
     queries = [line for line in notes(str(folder / "queries")) if handle.id in line]
     assert queries.count(f"load {handle.id} 0") == 1
     assert queries.count(f"append {handle.id}") == 21
-    sweeps = [line for line in queries if line.endswith(str(LAST))]  # once a second: has the run been ended?
-    assert len(queries) - len(sweeps) == 22
+    assert len(queries) == 22
 
 
 # -- runs that are stopped ---------------------------------------------------------------------------------

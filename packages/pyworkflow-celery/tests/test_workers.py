@@ -26,8 +26,8 @@ from pyworkflow.testing import workflows as kit
 from pyworkflow.testing.until import until
 from pyworkflow.testing.workflows import notes
 from pyworkflow_celery import install
+from pyworkflow_celery.bootstep import Begin
 from pyworkflow_celery.settings import CelerySettings
-from pyworkflow_celery.worker import Begin
 
 MakeWorkers = Callable[..., Workers]
 

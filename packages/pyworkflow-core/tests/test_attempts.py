@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pyworkflow import step, workflow
 from pyworkflow.app import App
 from pyworkflow.authoring.primitives import current_step
-from pyworkflow.codec import Codec, keeper
+from pyworkflow.codec import Codec
+from pyworkflow.codec.signature import Signature
 
 log: list[str] = []
 
@@ -105,6 +106,12 @@ scalars = st.one_of(
 
 @given(scalars, st.sampled_from([Any, int, str, bool, float, None, object, int | None]))
 def test_a_value_that_is_kept_is_what_storing_it_gives(value, annotation):
+    def function(argument):
+        return argument
+
+    function.__annotations__ = {"argument": annotation, "return": annotation}
     codec = Codec()
-    if keeper(annotation)(value):
+    signature = Signature.of(function, codec, "it")
+    assert signature.keeps_call([value], {}) == signature.keeps_result(value)
+    if signature.keeps_result(value):
         assert codec.decoder(annotation)(codec.encoder(annotation)(value)) is value

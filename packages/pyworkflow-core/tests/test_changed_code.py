@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from worker_flows import add, durable, left_by_a_lost_worker, outcome_of, sums
 
-import pyworkflow
 from pyworkflow import App, RunHandle, sleep, workflow
-from pyworkflow.authoring.definitions import Registry, Workflow
+from pyworkflow.authoring.definitions import Registry, Step, StepOptions, Workflow
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import NonDeterminism, RunBlocked
-from pyworkflow.events import CallStep, RunStarted
+from pyworkflow.events import RunStarted
 from pyworkflow.model import Job, Run
 
 pytestmark = pytest.mark.asyncio
@@ -74,10 +73,14 @@ async def test_a_blocked_run_says_it_is_non_determinism(changing: Workflow[[], i
 async def test_a_step_that_is_not_known_here_blocks_the_run() -> None:
     storage = MemoryStorage()
 
+    async def nothing() -> None:
+        pass
+
+    gone = Step(nothing, "worker.gone", Registry(), StepOptions())
+
     @workflow(name="worker.strange")
     async def strange() -> Any:
-        context = pyworkflow.authoring.context.workflow_context.get()
-        return await context.ask(lambda op: CallStep(op, "worker.gone", [], {}))
+        return await gone()
 
     run_id = await left_by_a_lost_worker(storage, strange)
     with pytest.raises(RunBlocked, match=r"'worker.gone' is not known in this process"):

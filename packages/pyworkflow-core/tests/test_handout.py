@@ -13,8 +13,8 @@ from pyworkflow import App, workflow
 from pyworkflow.authoring.definitions import default_registry
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.decorators import step
-from pyworkflow.engine.dispatch import hand_out
-from pyworkflow.engine.held_run import Execution
+from pyworkflow.engine.dispatch import dispatch
+from pyworkflow.engine.held_run import HeldRun
 from pyworkflow.events import (
     Attempted,
     Completed,
@@ -27,7 +27,7 @@ from pyworkflow.events import (
     RunRetried,
     RunStarted,
 )
-from pyworkflow.model import Job
+from pyworkflow.model import RUN_OP, Job, Lease, StepCall
 from pyworkflow.replay.decision import Decision, decide, facts_after_loss
 from pyworkflow.replay.history import effective
 from pyworkflow.replay.machine import Machine
@@ -65,15 +65,15 @@ async def race() -> int:
     return result + await one(9)
 
 
-def held(flow: Any) -> Execution:
-    return Execution("r", flow, Machine(flow.body, "r"), Job("r", worker="w", epoch=1))
+def held(flow: Any) -> HeldRun:
+    return HeldRun("r", flow, Machine(flow.body, "r"), Lease("r", RUN_OP, "w", 1))
 
 
 def decided(
-    execution: Execution, facts: Sequence[Event], room: int | None, queues: Sequence[str] | None = ("",)
+    execution: HeldRun, facts: Sequence[Event], room: int | None, queues: Sequence[str] | None = ("",)
 ) -> Decision:
     decision = decide(execution, facts, T0)
-    return hand_out(execution, decision, default_registry.steps, T0, queues=queues, room=room)
+    return dispatch(execution, decision, default_registry.steps, T0, queues=queues, room=room)
 
 
 def started(flow: Any, *args: Any) -> RunStarted:
@@ -90,7 +90,7 @@ def test_what_there_is_room_for_is_kept_and_the_rest_handed_out() -> None:
 
 def test_a_job_says_all_that_is_needed_to_carry_the_step_out() -> None:
     decision = decided(held(fan), [started(fan, 2)], room=1)
-    assert decision.jobs == [Job("r", 2, T0, "handout.fan", "", ["handout.one", [1], {}, 1])]
+    assert decision.jobs == [Job("r", 2, T0, "handout.fan", "", StepCall("handout.one", [1], {}, 1))]
 
 
 def test_with_any_room_nothing_is_handed_out() -> None:
@@ -128,7 +128,7 @@ def test_a_handed_out_step_is_not_the_runs_own_after_a_loss() -> None:
     machine.feed(history)
     facts = facts_after_loss(machine, default_registry.steps, T0)
     assert facts == [Attempted(T0, 1, 2)]
-    assert machine.away
+    assert machine.operations.dispatched
 
 
 def test_a_handed_out_step_is_not_begun_by_who_takes_the_run_over() -> None:
@@ -147,11 +147,11 @@ def test_the_retries_of_a_handed_out_step_do_not_wake_the_run() -> None:
     assert machine.pending[1].attempt == 2
 
 
-def test_an_answer_ends_the_hand_out() -> None:
+def test_an_answer_ends_the_dispatch() -> None:
     execution = held(fan)
     decided(execution, [started(fan, 2)], room=1)
     execution.machine.feed([Completed(T0, 2, 1)])
-    assert not execution.machine.away
+    assert not execution.machine.operations.dispatched
 
 
 def test_handed_out_steps_that_nobody_waits_for_are_dropped() -> None:
@@ -173,7 +173,7 @@ def test_after_a_retry_of_the_run_what_was_handed_out_is_its_own_again() -> None
     blocked = RunBlocked(T0, record_of(RuntimeError()))
     machine = Machine(fan.body, "r")
     machine.feed(effective([*history, blocked, RunRetried(T0)]))
-    assert [pending.op for pending in machine.steps()] == [1, 2]
+    assert [pending.op for pending in machine.operations.steps()] == [1, 2]
 
 
 @pytest.mark.parametrize("split", range(1, 6))
@@ -186,7 +186,7 @@ def test_a_history_with_hand_outs_replays_the_same_wherever_it_is_split(split: i
     requested = sum(isinstance(event, Requested) for event in history)
     assert not commands
     assert requested == 3
-    assert [(p.op, p.away) for p in machine.pending.values()] == [(1, False), (2, True)]
+    assert [(p.op, p.dispatched) for p in machine.pending.values()] == [(1, False), (2, True)]
 
 
 def test_a_run_does_not_end_before_what_others_wrote_meanwhile() -> None:

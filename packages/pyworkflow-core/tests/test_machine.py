@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,9 @@ from pyworkflow.events import (
     Event,
     Failed,
     Fired,
+    OpenHook,
+    Patched,
+    Received,
     Requested,
     Retrying,
     RunCancelled,
@@ -81,7 +85,9 @@ def play(flow: Callable[[], Coroutine[Any, Any, Any]], answers: dict[int, Any] |
             break
         op, pending = min(m.pending.items())
         answer = (answers or {}).get(op, op)
-        if isinstance(pending.command, StartTimer):
+        if isinstance(pending.command, OpenHook):
+            news = [Received(at, op, answer)]
+        elif isinstance(pending.command, StartTimer):
             news = [Fired(pending.command.fires_at(pending.at), op)]
         elif isinstance(answer, Exception):
             news = [Failed(at, op, record_of(answer))]
@@ -276,10 +282,9 @@ def test_a_failed_run_names_the_operation_to_blame() -> None:
 
 def test_a_lost_race_is_abandoned() -> None:
     m = machine(raced)
-    m.feed([STARTED])
-    m.feed([Requested(T0, CallStep(1, "a", [], {})), Requested(T0, CallStep(2, "b", [], {})), Completed(T0, 1, 1)])
-    assert [pending.op for pending in m.take_abandoned()] == [2]
-    assert m.take_abandoned() == ()
+    m.advance([STARTED], T0)
+    assert [pending.op for pending in m.advance([Completed(T0, 1, 1)], T0).abandoned] == [2]
+    assert m.advance([], T0).abandoned == ()
 
 
 def test_attempts_and_their_due_times_are_known() -> None:
@@ -298,8 +303,8 @@ def test_a_timer_counts_from_when_it_was_recorded() -> None:
     later = T0 + timedelta(days=1)
     m.feed([Requested(later, commands[0])])
     assert m.next_wake() == later + timedelta(hours=1)
-    assert [p.op for p in m.timers(later + timedelta(hours=1))] == [1]
-    assert m.timers(later + timedelta(minutes=59)) == []
+    assert [p.op for p in m.operations.due(later + timedelta(hours=1))] == [1]
+    assert m.operations.due(later + timedelta(minutes=59)) == []
 
 
 def test_a_cancelled_workflow_may_clean_up() -> None:
@@ -421,6 +426,41 @@ def test_a_machine_that_is_put_away_unwinds_but_asks_for_nothing() -> None:
     m.feed([STARTED])
     m.close()
     assert seen == ["finally"]
+
+
+async def waits_for_all() -> list[Any]:
+    waiting = pyworkflow.hook("hook").take()
+    return await asyncio.gather(a(), pyworkflow.sleep(5), asyncio.wait_for(b(), 5), waiting)
+
+
+async def waits_for_a_hook() -> Any:
+    return await pyworkflow.hook("hook")
+
+
+@pytest.mark.parametrize(
+    "flow, until",
+    [
+        (sequence, 0),
+        (sequence, 1),
+        (sequence, 3),
+        (waits_for_a_hook, 1),
+        (limited, 1),
+        (naps, 1),
+        (waits_for_all, None),
+    ],
+)
+def test_a_closed_machine_leaves_nothing_to_the_garbage_collector(flow: Any, until: int | None) -> None:
+    history = play(flow)[:until]
+    gc.collect()
+    gc.disable()
+    try:
+        m = machine(flow)
+        m.feed(history)
+        m.close()
+        del m
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_putting_away_does_not_look_like_an_error_to_the_workflow() -> None:
@@ -549,6 +589,20 @@ def test_time_never_goes_backwards() -> None:
     assert times == [T0 + timedelta(hours=1)] * 2
 
 
+def test_time_is_the_same_in_replay_where_the_clock_of_the_next_worker_is_behind() -> None:
+    times = []
+
+    async def flow() -> None:
+        await a()
+        times.append(pyworkflow.now())
+
+    live, later = machine(flow), T0 + timedelta(hours=1)
+    history = [*live.advance([STARTED], later).events, Completed(T0 + timedelta(minutes=1), 1, None)]
+    live.feed(history[-1:])
+    machine(flow).feed(history)
+    assert times == [later, later]
+
+
 async def changed() -> list[bool]:
     return [pyworkflow.patched("one"), pyworkflow.patched("two"), pyworkflow.patched("one")]
 
@@ -556,8 +610,8 @@ async def changed() -> list[bool]:
 def test_who_knows_which_changes_a_run_has_seen_is_asked_once_for_each() -> None:
     asked_for: list[str] = []
     m = Machine(lambda _args, _kwargs: changed(), "run-1", lambda change: asked_for.append(change) or change == "two")
-    m.feed([STARTED])
-    assert m.outcome(T0) == RunCompleted(T0, [False, True, False])
+    turn = m.advance([STARTED], T0)
+    assert turn.outcome == RunCompleted(T0, [False, True, False])
     assert asked_for == ["one", "two"]
-    assert m.take_patches() == ["two"]
+    assert turn.events == [STARTED, Patched(T0, "two")]
     m.close()

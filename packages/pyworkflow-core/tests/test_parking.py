@@ -12,7 +12,7 @@ import pyworkflow
 from pyworkflow import sleep, workflow
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.events import Completed
-from pyworkflow.model import Run, Status
+from pyworkflow.model import Append, Run, Status
 
 pytestmark = pytest.mark.asyncio
 
@@ -28,7 +28,7 @@ async def test_a_parked_run_has_neither_task_nor_timer() -> None:
         await app.call(sums, (1,))
         tasks = len(asyncio.all_tasks())
         handles = [await app.start(naps) for _ in range(50)]
-        while app.runtime()._worker.executions:
+        while app.recorded().worker_here.advancer.runs:
             await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == tasks
         assert {(await handle.run()).status for handle in handles} == {Status.RUNNING}
@@ -46,7 +46,7 @@ async def test_who_waits_for_a_run_that_parked_here_learns_of_its_end_elsewhere(
     async with durable(storage, default_runtime=rarely) as here, durable(storage, default_runtime=often) as there:
         handle = await here.start(asks_later)
         result = asyncio.create_task(handle.result())
-        while not here.runtime()._waiting:  # the run is held here, so its end would be here too
+        while not here.recorded()._waiters:  # the run is held here, so its end would be here too
             await asyncio.sleep(0)
         gate.set()
         while not await storage.hooks(handle.id):
@@ -70,11 +70,11 @@ class Slow(MemoryStorage):
             await self.may_create.wait()
         return await super().create(run, *args, **kwargs)
 
-    async def append(self, run_id: str, events: Any, *args: Any, **kwargs: Any) -> int:
-        if any(isinstance(event, Completed) for event in events) and not self.writing.is_set():
+    async def append(self, append: Append) -> int:
+        if any(isinstance(event, Completed) for event in append.events) and not self.writing.is_set():
             self.writing.set()
             await self.may_write.wait()
-        return await super().append(run_id, events, *args, **kwargs)
+        return await super().append(append)
 
 
 @workflow(name="worker.child")
@@ -97,7 +97,7 @@ async def test_a_run_is_parked_whose_last_child_was_started_while_it_was_written
             await asyncio.sleep(0)
         storage.may_write.set()
         async with asyncio.timeout(20):
-            while app.runtime()._worker.executions:
+            while app.recorded().worker_here.advancer.runs:
                 await asyncio.sleep(0)
         await app.resume_hook("worker-child", "yes")
         assert await handle.result("20s") == [3, "yes"]

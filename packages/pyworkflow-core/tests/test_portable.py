@@ -57,8 +57,8 @@ async def test_a_parked_run_goes_on_in_another_storage_and_not_in_the_first() ->
     async with an_app(MemoryStorage()) as first, an_app(MemoryStorage()) as second:
         handle = await parked(first, "t")
         run, events = await first.recorded().history(handle.id)
-        await first.runtime().leave(run)
-        await second.runtime().adopt(*from_json(to_json(run, events)))
+        await first.recorded().control.leave(run)
+        await second.recorded().control.adopt(*from_json(to_json(run, events)))
         await second.resume_hook("t", "hello")
         async with second.worker():
             assert await second.recorded().result(handle.id) == "hello"
@@ -74,7 +74,7 @@ async def test_steps_that_were_handed_out_are_carried_out_where_the_run_goes_on(
         HandedOut(T0, (1,)),
     ]
     async with an_app(MemoryStorage()) as app, app.worker():
-        await app.runtime().adopt(Run("port-1", "port.asking", T0), events)
+        await app.recorded().control.adopt(Run("port-1", "port.asking", T0), events)
         await until(lambda: app.recorded().hooks("port-1"))
         await app.resume_hook("t", "hello")
         assert await app.recorded().result("port-1") == "hello"
@@ -85,7 +85,7 @@ async def test_a_run_is_not_imported_twice() -> None:
     async with an_app(MemoryStorage()) as app:
         await parked(app, "t")
         with pytest.raises(RunExists, match="port-1"):
-            await app.runtime().adopt(*await app.recorded().history("port-1"))
+            await app.recorded().control.adopt(*await app.recorded().history("port-1"))
 
 
 @pytest.mark.parametrize(

@@ -157,13 +157,10 @@ def live(program: Program, chance: Random) -> list[Event]:
     machine, history, now, answered = machine_of(program), [], T0, []
     news: list[Event] = [STARTED]
     for _ in range(400):
-        commands = machine.feed(news)
-        requests = [Requested(now, command) for command in commands]
-        machine.record(requests)
-        gone = [Abandoned(now, p.op) for p in machine.take_abandoned() if isinstance(p.command, StartChild | OpenHook)]
-        history += [*news, *requests, *gone]
-        if (end := machine.outcome(now)) is not None:
-            history.append(end)
+        turn = machine.advance(news, now)
+        history += turn.events
+        if turn.outcome is not None:
+            history.append(turn.outcome)
             break
         now += timedelta(seconds=chance.random())
         news = happens(machine, now, chance, answered)
@@ -216,7 +213,7 @@ def test_live_and_replay_are_the_same_wherever_history_is_cut(program: Program, 
     assert type(whole.outcome(last.at)) is type(last)
     if isinstance(last, RunCompleted):
         assert whole.outcome(last.at) == last
-    assert not [gone for gone in whole.take_abandoned() if isinstance(gone.command, StartChild | OpenHook)]
+    assert not [gone for gone in whole.operations.abandoned if isinstance(gone.command, StartChild | OpenHook)]
 
     for cut in cuts:
         parts = machine_of(program)

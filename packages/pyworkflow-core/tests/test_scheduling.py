@@ -83,7 +83,7 @@ def of(name: str) -> pytest.MarkDecorator:
 
 
 def runtime(env: WorkflowEnvironment) -> object:
-    return env.app.runtime()
+    return env.app.recorded()
 
 
 @of("daily")
@@ -102,7 +102,7 @@ async def test_a_time_is_not_started_twice_by_a_crash(env: WorkflowEnvironment) 
 
 @of("daily")
 async def test_times_missed_for_less_than_the_window_are_caught_up(env: WorkflowEnvironment) -> None:
-    await env.app.runtime().vanish()
+    await env.app.recorded().crash()
     env.clock.move(START + timedelta(days=5))
     await env.crash()
     await env.skip("1s")
@@ -129,18 +129,18 @@ async def test_runs_go_on_beside_each_other_where_that_is_asked_for(env: Workflo
 
 @of("daily")
 async def test_a_schedule_is_paused_and_resumed(env: WorkflowEnvironment) -> None:
-    await tell(env.app.runtime(), "sched.daily", Control("pause"))
+    await tell(env.app.recorded(), "sched.daily", Control("pause"))
     await env.skip("2 days")
     assert started == []
-    assert (await look(env.app.runtime(), "sched.daily"))[0].paused
-    await tell(env.app.runtime(), "sched.daily", Control("resume"))
+    assert (await look(env.app.recorded(), "sched.daily"))[0].paused
+    await tell(env.app.recorded(), "sched.daily", Control("resume"))
     await env.skip("1 day")
     assert started == ["03-30 07:00"]
 
 
 @of("daily")
 async def test_a_run_is_triggered_at_any_time(env: WorkflowEnvironment) -> None:
-    await tell(env.app.runtime(), "sched.daily", Control("trigger"))
+    await tell(env.app.recorded(), "sched.daily", Control("trigger"))
     await env.settle()
     assert started == ["03-27 12:00"]
 
@@ -149,7 +149,7 @@ async def test_a_run_is_triggered_at_any_time(env: WorkflowEnvironment) -> None:
 async def test_a_stretch_of_the_past_is_backfilled_once(env: WorkflowEnvironment) -> None:
     for _ in range(2):
         control = Control("backfill", START - timedelta(days=3), START)
-        await tell(env.app.runtime(), "sched.daily", control)
+        await tell(env.app.recorded(), "sched.daily", control)
         await env.settle()
     assert len(started) == 3
     runs = (await env.app.runs(RunQuery(workflow="sched.daily"))).runs
@@ -161,7 +161,7 @@ async def test_a_worker_that_knows_another_schedule_changes_it(env: WorkflowEnvi
     changed = SCHEDULED["sched.daily"]
     before, changed.schedule = changed.schedule, Schedule("0 18 * * *", "Europe/Vienna")
     try:
-        await env.app.begin_work(env.app.runtime())
+        await env.app.begin_work(env.app.recorded())
         await env.skip("1 day")
     finally:
         changed.schedule = before
@@ -178,7 +178,7 @@ async def test_the_history_of_a_schedule_begins_anew_from_time_to_time(env: Work
 @of("daily")
 async def test_a_workflow_without_a_schedule_is_named(env: WorkflowEnvironment) -> None:
     with pytest.raises(RunNotFound, match=r"sched\.none"):
-        await tell(env.app.runtime(), "sched.none", Control("pause"))
+        await tell(env.app.recorded(), "sched.none", Control("pause"))
 
 
 async def test_a_scheduled_workflow_needs_no_arguments() -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from pyworkflow.backends.memory import MemoryStorage
-from pyworkflow.model import Job
+from pyworkflow.model import Append, Lease
 from pyworkflow.testing.simulate import explained, failing, known_seeds, main
 from pyworkflow.testing.simulation import shrink, simulate
 
@@ -64,21 +65,21 @@ def test_faults_of_every_kind_happen() -> None:
 class Unfenced(MemoryStorage):
     """Lets a worker write that has lost its lease."""
 
-    def _holds(self, lease: Job) -> bool:
+    def _holds(self, lease: Lease) -> bool:
         return (lease.run_id, lease.op) in self._jobs
 
 
 class Unchecked(MemoryStorage):
     """Does not compare the length of history."""
 
-    async def append(self, *args: Any, expected: int | None = None, **options: Any) -> int:
-        return await super().append(*args, **options)
+    async def append(self, append: Append) -> int:
+        return await super().append(evolve(append, expected=None))
 
 
 class Forgetful(MemoryStorage):
     """Never takes a job from a worker that is lost."""
 
-    async def claim(self, worker: str, *args: Any, **options: Any) -> list[Job]:
+    async def claim(self, worker: str, *args: Any, **options: Any) -> list[Lease]:
         self._leases = {name: until.replace(year=9999) for name, until in self._leases.items()}
         return await super().claim(worker, *args, **options)
 

@@ -17,7 +17,7 @@ from pyworkflow.engine.options import WorkerOptions
 from pyworkflow.engine.runtime import StoredRuntime
 from pyworkflow.errors import RunBlocked, RunTerminated, StepInterrupted, StorageError
 from pyworkflow.events import Attempted, CallStep, Completed, Event, HandedOut, Requested, Retrying, RunStarted
-from pyworkflow.model import History, Job, Run
+from pyworkflow.model import RUN_OP, Append, History, Job, Lease, Run, StepCall
 from pyworkflow.ports import Mode, RuntimeOffer, hookimpl
 from pyworkflow.testing.runtime import DurableConformance
 
@@ -238,9 +238,9 @@ async def test_a_sequence_costs_one_write_a_step_and_no_hint_but_the_first() -> 
     class Counting(MemoryStorage):
         writes = loads = 0
 
-        async def append(self, *args: Any, **kwargs: Any) -> int:
+        async def append(self, append: Append) -> int:
             self.writes += 1
-            return await super().append(*args, **kwargs)
+            return await super().append(append)
 
         async def load(self, run_id: str, after: int = 0) -> History:
             self.loads += not after
@@ -314,12 +314,11 @@ async def left_by_a_lost_worker(
     """Store a run whose only step was handed out to a worker that was lost while it carried it out."""
     before = datetime.now(UTC) - timedelta(hours=1)
     events = [RunStarted(before, flow.name, [], {}, ""), Requested(before, CallStep(1, name, [], {}))]
-    jobs = [
-        Job("left", 0, None, flow.name),
-        Job("left", 1, None, flow.name, "gpu", [name, [], {}, first], "lost", 1, recoveries=recoveries),
-    ]
+    job = Job("left", RUN_OP, None, flow.name)
+    call = StepCall(name, [], {}, first)
+    lease = Lease("left", 1, "lost", 1, flow.name, "gpu", call, recoveries=recoveries)
     events.append(HandedOut(before, (1,)))
-    await storage.create(Run("left", flow.name, before, length=len(events)), events, jobs)
+    await storage.create(Run("left", flow.name, before, length=len(events)), events, [job], lease=lease)
     storage.renew("lost", before, timedelta(seconds=10))
     return "left"
 
@@ -376,8 +375,8 @@ async def test_losing_who_holds_the_run_does_not_cost_its_handed_out_steps_an_at
     key = run_id, 0
     before = datetime.now(UTC) - timedelta(hours=1)
     run_job, step_job = storage._jobs[key], storage._jobs[run_id, 1]
-    storage._jobs[key] = Job(run_id, 0, None, run_job.workflow, worker="lost", epoch=1)
-    storage._jobs[run_id, 1] = Job(run_id, 1, before, step_job.workflow, "gpu", step_job.data)
+    run_job.worker, run_job.epoch = "lost", 1
+    step_job.worker, step_job.due, step_job.epoch = None, before, 0
     async with rescuers(storage) as app:
         assert await app.recorded().result(run_id) == 1
 
@@ -410,8 +409,7 @@ async def test_a_blocked_run_that_is_retried_does_its_handed_out_steps() -> None
         handle = await app.start(on_gpu)
         while (await handle.run()).length < 3:
             await asyncio.sleep(0)
-    strange = Job(handle.id, 1, datetime.now(UTC), on_gpu.name, "gpu", ["stepjobs.gone", [], {}, 1])
-    storage._jobs[handle.id, 1] = strange
+    storage._jobs[handle.id, 1].call = StepCall("stepjobs.gone", [], {}, 1)
     async with rescuers(storage) as app:
         with pytest.raises(RunBlocked, match=r"'stepjobs.gone' is not known in this process"):
             await app.recorded().result(handle.id)
@@ -442,7 +440,7 @@ async def test_work_of_others_that_is_due_does_not_keep_a_worker_busy() -> None:
     class Counting(MemoryStorage):
         claims = 0
 
-        async def claim(self, *args: Any, **kwargs: Any) -> list[Job]:
+        async def claim(self, *args: Any, **kwargs: Any) -> list[Lease]:
             self.claims += 1
             return await super().claim(*args, **kwargs)
 
@@ -488,11 +486,11 @@ async def test_a_result_is_kept_until_the_storage_takes_it() -> None:
     class Failing(MemoryStorage):
         failures = 2
 
-        async def append(self, run_id: str, events: Sequence[Event], *args: Any, **kwargs: Any) -> int:
-            if self.failures and any(isinstance(event, Completed) for event in events):
+        async def append(self, append: Append) -> int:
+            if self.failures and any(isinstance(event, Completed) for event in append.events):
                 self.failures -= 1
                 raise StorageError("the disk is full")
-            return await super().append(run_id, events, *args, **kwargs)
+            return await super().append(append)
 
     storage = Failing()
     async with team(storage, queues=[("",), ("gpu",)]) as app:

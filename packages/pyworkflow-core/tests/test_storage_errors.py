@@ -153,7 +153,7 @@ async def test_what_a_lost_renewal_would_have_told_is_looked_for(gate: asyncio.E
             while not storage.lost or not any(
                 isinstance(event, Received) and execution.length >= 4
                 for event in await handle.history()
-                for execution in app.runtime()._worker.executions.values()
+                for execution in app.recorded().worker_here.advancer.runs.values()
             ):
                 await asyncio.sleep(0.005)
             gate.set()

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from pyworkflow import App, current_step, step, workflow
-from pyworkflow.backends.local import LocalRuntime
 from pyworkflow.backends.memory import MemoryStorage
+from pyworkflow.engine import StoredRuntime
 from pyworkflow.testing.virtual import Process, Pulse, Schedule, VirtualClock
 
 
-class Local(LocalRuntime):
+class Local(StoredRuntime):
     heartbeat = Pulse
 
 

@@ -1,6 +1,7 @@
 import contextlib
 import json
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,10 @@ from pyworkflow.events import (
     Attempted,
     CallStep,
     CancelRequested,
+    Command,
     Completed,
     ErrorRecord,
+    Event,
     Failed,
     Fired,
     Requested,
@@ -27,6 +30,7 @@ from pyworkflow.events import (
     RunTerminated,
     StartTimer,
 )
+from pyworkflow.model import StepCall
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 LATER = datetime(2026, 1, 3, tzinfo=UTC)
@@ -71,6 +75,24 @@ GOLDEN = [
     (RunRetried(AT), f'"run_retried",{T}'),
     (RunRetried(AT, 5), f'"run_retried",{T},"cut":5'),
 ]
+
+
+STORED_BY_0_1_0 = (
+    "run_started requested completed failed fired received posted patched described abandoned child_continued "
+    "handed_out attempted retrying cancel_requested run_completed run_failed run_cancelled run_terminated "
+    "run_continued run_blocked run_retried"
+)
+
+
+def test_every_event_and_command_has_one_stored_name():
+    for union, names in ((Event, wire.EVENT_NAMES), (Command, wire.COMMAND_NAMES)):
+        assert names.keys() == {*get_args(union)}
+        assert len({*names.values()}) == len(names)
+
+
+def test_stored_names_are_those_of_0_1_0():
+    assert " ".join(wire.EVENT_NAMES.values()) == STORED_BY_0_1_0
+    assert " ".join(wire.COMMAND_NAMES.values()) == "step timer hook child"
 
 
 @pytest.mark.parametrize("event, text", GOLDEN)
@@ -146,3 +168,63 @@ def test_plain_data_goes_to_text_and_back():
     assert wire.loads_plain('{"a":["\\u00e9",null]}') == {"a": ["é", None]}
     with pytest.raises(StorageError):
         wire.loads_plain("{")
+
+
+# -- calls of dispatched steps -------------------------------------------------------------------------
+
+CALL = StepCall("charge", [1, "é"], {"to": {"~tuple": [None]}}, 2)
+CALL_TEXT = '["charge",[1,"\\u00e9"],{"to":{"~tuple":[null]}},2]'
+
+
+def test_the_text_of_a_step_call():
+    assert wire.dumps_call(CALL) == CALL_TEXT
+    assert wire.loads_call(CALL_TEXT) == wire.loads_call(CALL_TEXT.encode()) == CALL
+
+
+def test_no_step_call_has_no_text():
+    assert wire.dumps_call(None) is None
+    assert wire.loads_call(None) is None
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "damaged JSON"),
+        ("[" * 100_000, "damaged JSON"),
+        (b"\xff", "damaged JSON"),
+        ("null", "damaged call of a step: 'null'"),
+        ("{}", "damaged call of a step: '{}'"),
+        ('"four"', "damaged call of a step"),
+        ("[]", "damaged call of a step"),
+        ('["charge",[],{}]', "damaged call of a step"),
+        ('["charge",[],{},1,1]', "damaged call of a step"),
+        ("[7,[],{},1]", "damaged call of a step"),
+        ('["charge",{},{},1]', "damaged call of a step"),
+        ('["charge",[],[],1]', "damaged call of a step"),
+        ('["charge",[],{},"1"]', "damaged call of a step"),
+        ('["charge",[],{},true]', "damaged call of a step"),
+        ('["charge",[],{},1.0]', "damaged call of a step"),
+    ],
+)
+def test_a_damaged_step_call_is_a_storage_error_that_says_what(text, message):
+    with pytest.raises(StorageError, match=message):
+        wire.loads_call(text)
+
+
+@given(st.data())
+def test_a_step_call_with_a_flipped_byte_is_read_or_is_a_storage_error(data):
+    text = bytearray(CALL_TEXT.encode())
+    text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(StorageError):
+        assert isinstance(wire.loads_call(bytes(text)), StepCall)
+
+
+@given(
+    st.text(),
+    st.lists(st.integers() | st.text() | st.none()),
+    st.dictionaries(st.text(), st.booleans() | st.floats(allow_nan=False, allow_infinity=False)),
+    st.integers(1, 1 << 40),
+)
+def test_any_step_call_goes_to_text_and_back(name, args, kwargs, attempt):
+    call = StepCall(name, args, kwargs, attempt)
+    assert wire.loads_call(wire.dumps_call(call)) == call

@@ -11,7 +11,7 @@ from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import StorageError
 from pyworkflow.events import CallStep, Event, Requested, RunStarted
-from pyworkflow.model import Job, Run
+from pyworkflow.model import RUN_OP, Append, Lease, Run
 
 
 class Counting(MemoryStorage):
@@ -32,12 +32,12 @@ class Counting(MemoryStorage):
         self.loads += 1
         return await super().load(*args, **kwargs)
 
-    async def append(self, *args: Any, **kwargs: Any) -> int:
+    async def append(self, append: Append) -> int:
         self.writes += 1
         if self.fail_before:
             self.fail_before -= 1
             raise StorageError("the disk is full")
-        length = await super().append(*args, **kwargs)
+        length = await super().append(append)
         if self.fail_after:
             self.fail_after -= 1
             raise StorageError("the answer was lost")
@@ -98,8 +98,8 @@ async def left_by_a_lost_worker(
     before = datetime.now(UTC) - timedelta(hours=1)
     name = {"worker.attempts": "worker.attempt", "worker.just_once": "worker.once"}.get(flow.name, "worker.gone")
     events = [RunStarted(before, flow.name, [], {}, ""), Requested(before, CallStep(1, name, [], {})), *more]
-    job = Job("left", workflow=flow.name, worker="lost", epoch=1, recoveries=recoveries)
-    await storage.create(Run("left", flow.name, before, length=len(events)), events, [job])
+    lease = Lease("left", RUN_OP, "lost", 1, flow.name, recoveries=recoveries)
+    await storage.create(Run("left", flow.name, before, length=len(events)), events, [], lease=lease)
     storage.renew("lost", before, timedelta(seconds=10))
     return "left"
 

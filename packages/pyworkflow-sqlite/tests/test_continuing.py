@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from pyworkflow.engine.scheduler import Control, look, run_id_of, tell
 from pyworkflow.errors import HookClosed, RunCancelled, RunTerminated
 from pyworkflow.events import CancelRequested, Event, Posted, Received, RunContinued
 from pyworkflow.events import RunTerminated as TerminatedEvent
-from pyworkflow.model import RunQuery, Status
+from pyworkflow.model import Append, RunQuery, Status
 from pyworkflow.ports import Storage
 from pyworkflow.testing.until import until
 
@@ -127,12 +127,12 @@ def between(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Between:
     def interrupt(kind: type[Event], act: Act) -> None:
         append, done = storage.append, False
 
-        async def interrupted(run_id: str, events: Sequence[Event], *args: Any, **options: Any) -> int:
+        async def interrupted(addition: Append) -> int:
             nonlocal done
-            if not done and any(isinstance(event, kind) for event in events):
+            if not done and any(isinstance(event, kind) for event in addition.events):
                 done = True
                 await act()
-            return await append(run_id, events, *args, **options)
+            return await append(addition)
 
         monkeypatch.setattr(storage, "append", interrupted)
 
@@ -163,7 +163,7 @@ async def test_payloads_that_a_run_did_not_read_are_for_the_one_that_continues_i
         await opened("go 0", app)
         (found,) = [one for one in await app.recorded().hooks(handle.id) if one.name == "messages"]
         for text in ("a", "b", "c", "bye"):
-            await app.recorded().send(found, text)  # type: ignore[attr-defined]
+            await app.recorded().control.send(found, text)  # type: ignore[attr-defined]
         await read_one_each(app, 4)
         assert await handle.result(timeout=20) == ["a", "b", "c", "bye"]
         assert await chain(app, "cont.reader") == [Status.CONTINUED] * 3 + [Status.COMPLETED]
@@ -240,7 +240,7 @@ async def test_what_is_posted_for_an_open_hook_comes_before_what_it_is_sent_late
         handle = await app.start(reader, ("own", []))
         await opened("go 0", app)
         posted = Posted(app.clock.now(), "messages", token_digest("own"), "a")
-        await app.storage.append(handle.id, [posted])  # nobody looks at it yet
+        await app.storage.append(Append(handle.id, [posted]))  # nobody looks at it yet
         await app.resume_hook("own", "bye")
         await read_one_each(app, 2)
         assert await handle.result(timeout=20) == ["a", "bye"]
@@ -322,7 +322,7 @@ async def test_what_a_schedule_is_told_when_its_run_continues_is_heard_by_the_ne
             await tell(runtime, "cont.daily", Control("pause"))
 
         async def continues() -> None:
-            await runtime.tell(first, [Posted(app.clock.now(), "control", "", {"do": "resume"})])
+            await runtime.control.signal(first, [Posted(app.clock.now(), "control", "", {"do": "resume"})])
             await continued(app, first)
 
         await has_events(app, first, 4)

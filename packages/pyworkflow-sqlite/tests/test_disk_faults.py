@@ -19,7 +19,7 @@ import pyworkflow_sqlite.database
 from pyworkflow import App, step, workflow
 from pyworkflow.errors import StorageError
 from pyworkflow.events import Completed, RunStarted
-from pyworkflow.model import Job, Run, Status
+from pyworkflow.model import Append, Job, Run, Status
 from pyworkflow_sqlite import SQLiteStorage
 
 _spec = importlib.util.spec_from_file_location("faulty_disk", Path(__file__).with_name("faulty_disk.py"))
@@ -80,7 +80,7 @@ async def written(path: Path, disk: Any, synchronous: Any) -> list[tuple[int, st
         await storage.create(Run(run_id, "disk.sums", NOW, length=1), [started], [Job(run_id, due=NOW)])
         acknowledged.append((len(disk.changes), run_id, 1))
         for length in range(1, 6):
-            await storage.append(run_id, [Completed(NOW, length, "y" * 300)], expected=length)
+            await storage.append(Append(run_id, [Completed(NOW, length, "y" * 300)], expected=length))
             acknowledged.append((len(disk.changes), run_id, length + 1))
     await storage.close()
     return acknowledged

@@ -19,7 +19,7 @@ import pytest
 from pyworkflow import App, step, workflow
 from pyworkflow.errors import ConfigError, Conflict, DamagedHistory, StorageBusy, StorageError
 from pyworkflow.events import Completed, RunCompleted, RunStarted
-from pyworkflow.model import Job, Run, RunQuery, Status
+from pyworkflow.model import Append, Job, Run, RunQuery, Status
 from pyworkflow_sqlite import SQLiteStorage
 from pyworkflow_sqlite import database as database_module
 from pyworkflow_sqlite.schema import APPLICATION_ID, MIGRATIONS
@@ -345,7 +345,7 @@ async def test_of_many_steps_at_once_only_the_one_that_is_refused_is_not_written
     storage._database._took = 1.0  # as on a disk so slow that none of them is carried out at once
     told = await asyncio.gather(
         *(
-            storage.append(run_id, [Completed(T0, 1, 1)], expected=7 if run_id == "b" else 1, lease=lease)
+            storage.append(Append(run_id, [Completed(T0, 1, 1)], expected=7 if run_id == "b" else 1, lease=lease))
             for run_id, lease in leases.items()
         ),
         return_exceptions=True,
@@ -364,7 +364,7 @@ async def test_an_append_of_a_step_is_one_statement(tmp_path):
     (lease,) = await storage.claim("w", T0, timedelta(seconds=9), 1)
     seen: list[str] = []
     storage._database.call(lambda db: db.set_trace_callback(seen.append), writes=False)
-    await storage.append("r", [Completed(T0, 1, 1)], expected=1, lease=lease)
+    await storage.append(Append("r", [Completed(T0, 1, 1)], expected=1, lease=lease))
     storage._database.call(lambda db: db.set_trace_callback(None), writes=False)
     await storage.close()
     assert [statement.split()[0].lower() for statement in seen] == ["insert"]
@@ -373,7 +373,7 @@ async def test_an_append_of_a_step_is_one_statement(tmp_path):
 async def test_what_was_submitted_before_closing_is_written(tmp_path):
     await with_run(tmp_path / "runs.db", "r")
     storage = await opened(tmp_path / "runs.db")
-    writing = asyncio.ensure_future(storage.append("r", [Completed(T0, 1, 1)], expected=1))
+    writing = asyncio.ensure_future(storage.append(Append("r", [Completed(T0, 1, 1)], expected=1)))
     await asyncio.sleep(0)  # it is submitted, and not handed over
     storage._database.close()
     assert await writing == 2
@@ -386,7 +386,7 @@ async def test_a_run_that_ends_leaves_no_job_behind(tmp_path):
     )
     (lease,) = await storage.claim("w", T0, timedelta(seconds=9), 1)
     await storage.append(
-        "r", [RunCompleted(T0, 1)], expected=1, lease=lease, finish=True, status=Status.COMPLETED, now=T0
+        Append("r", [RunCompleted(T0, 1)], expected=1, lease=lease, finish=True, status=Status.COMPLETED, now=T0)
     )
     assert await storage.due() is None
     await storage.close()
@@ -435,7 +435,7 @@ async def test_an_event_loop_does_not_wait_for_others_who_keep_the_file_locked(t
     storage._database._took = 0.0
     with contextlib.closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
         other.execute("begin immediate")
-        writing = asyncio.ensure_future(storage.append("r", [Completed(T0, 1, 1)], expected=1))
+        writing = asyncio.ensure_future(storage.append(Append("r", [Completed(T0, 1, 1)], expected=1)))
         for _ in range(100):
             await asyncio.sleep(0)  # turns of a loop that is not blocked
         assert not writing.done()
@@ -460,7 +460,7 @@ async def test_an_append_that_is_refused_does_not_hurt_those_beside_it(tmp_path)
     await with_run(tmp_path / "runs.db", "r1", "r2")
     results = await asyncio.gather(
         *(
-            storage.append(run, [Completed(T0, op, op)], expected=at)
+            storage.append(Append(run, [Completed(T0, op, op)], expected=at))
             for run, op, at in [("r1", 1, 9), ("r2", 1, 1)] * 5
         ),
         return_exceptions=True,

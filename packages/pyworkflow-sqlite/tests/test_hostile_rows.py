@@ -20,7 +20,7 @@ import pytest
 from pyworkflow import App, hook, workflow
 from pyworkflow.errors import DamagedHistory, RunNotFound, StorageError, WorkflowError
 from pyworkflow.events import RunStarted
-from pyworkflow.model import Job, Run, RunQuery, Status
+from pyworkflow.model import RUN_OP, Job, Lease, Run, RunQuery, Status, StepCall
 from pyworkflow_sqlite import SQLiteStorage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -169,19 +169,23 @@ def names(count: int = 200) -> list[str]:
     return made
 
 
+def call_of(name: str) -> StepCall:
+    return StepCall(name, [name], {name: name}, 1)
+
+
 @pytest.mark.asyncio
 async def test_hostile_names_are_values_and_nothing_else(tmp_path: Path) -> None:
     storage = SQLiteStorage(tmp_path / "runs.db")
     await storage.open()
     for n, name in enumerate(names()):
         run = Run(f"run-{n}", name, NOW + timedelta(seconds=n), length=1, idempotency_key=name, parent=name)
-        job = Job(run.id, due=NOW, workflow=name, queue=name, data=[name])
+        job = Job(run.id, due=NOW, workflow=name, queue=name, call=call_of(name))
         assert await storage.create(run, [RunStarted(NOW, name, [name], {name: name}, name)], [job]) is None
     for n, name in enumerate(names()):
         page = await storage.runs(RunQuery(workflow=name))
         assert [run.id for run in page.runs] == [f"run-{n}"]
         (claimed,) = await storage.claim(name, NOW, timedelta(9), 9, workflows=[name], queues=[name])
-        assert (claimed.run_id, claimed.workflow, claimed.data, claimed.worker) == (f"run-{n}", name, [name], name)
+        assert claimed == Lease(f"run-{n}", RUN_OP, name, 1, name, name, call_of(name), length=1)
         _, (event,) = await storage.load(f"run-{n}")
         assert event == RunStarted(NOW, name, [name], {name: name}, name)
         with pytest.raises(RunNotFound):

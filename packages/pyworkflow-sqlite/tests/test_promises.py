@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import pyworkflow
 from pyworkflow import App, current_step, sleep, step, workflow
@@ -44,11 +45,10 @@ async def long(steps: int) -> int:
     return total
 
 
-async def test_a_long_history_is_warned_of_once(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("pyworkflow.engine.advancer.WARN_EVENTS", 10)
+async def test_a_long_history_is_warned_of_once(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     async with make_app() as app:
+        runtime: Any = app.recorded()
+        runtime.options = evolve(runtime.options, warn_events=10)
         with caplog.at_level(logging.WARNING, "pyworkflow"):
             assert await app.call(long, (12,)) == 12
     (warning,) = [record.message for record in caplog.records if "continue_as_new()" in record.message]
@@ -182,7 +182,7 @@ async def test_a_step_that_loses_its_process_begins_again_and_has_one_result(mak
         run_id = (await app.start(tried, (log,))).id
         for lost in (1, 2):
             await until(lambda lost=lost: len(notes(log)) == lost)
-            await app.recorded().vanish()  # type: ignore[attr-defined]  # as a killed process does
+            await app.recorded().crash()  # type: ignore[attr-defined]  # as a killed process does
             await app.recorded().work()
         assert await app.recorded().result(run_id) == 3
         _, events = await app.recorded().history(run_id)

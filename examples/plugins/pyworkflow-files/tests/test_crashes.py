@@ -16,7 +16,7 @@ import pytest
 
 from pyworkflow.errors import DamagedHistory, StorageError
 from pyworkflow.events import Completed, RunStarted
-from pyworkflow.model import Effects, Hook, Job, Message, Run
+from pyworkflow.model import Append, Effects, Hook, Job, Message, Run
 from pyworkflow_files import FileStorage
 
 pytestmark = pytest.mark.asyncio
@@ -67,8 +67,8 @@ async def test_a_transaction_that_was_cut_short_counts_for_nothing(tmp_path):
     await add(storage, "r")
     await add(storage, "other")
     before = journal.stat().st_size
-    also = Effects(hooks=[Hook("t", "r", 1, "approval")], tell=[Message("other", [Completed(NOW, 1, 1)])])
-    await storage.append("r", [Completed(NOW, 1, 1)], [Job("r", 1, NOW)], now=NOW, also=also)
+    also = Effects(hooks=[Hook("t", "r", 1, "approval")], messages=[Message("other", [Completed(NOW, 1, 1)])])
+    await storage.append(Append("r", [Completed(NOW, 1, 1)], [Job("r", 1, NOW)], now=NOW, effects=also))
     await storage.close()
     whole = journal.read_bytes()
     for size in range(before, len(whole)):
@@ -139,12 +139,12 @@ async def test_a_write_that_fails_is_told_and_leaves_nothing(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, before[1]))  # as a full disk: a part of the line fits
     try:
         with pytest.raises(StorageError, match="cannot be written"):
-            await storage.append("r", [Completed(NOW, 1, "x" * 500)])
+            await storage.append(Append("r", [Completed(NOW, 1, "x" * 500)]))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / "runs" / "journal").stat().st_size == size
     assert (await storage.load("r"))[0].length == 1
-    assert await storage.append("r", [Completed(NOW, 1, "x" * 500)]) == 2
+    assert await storage.append(Append("r", [Completed(NOW, 1, "x" * 500)])) == 2
     await storage.close()
     assert await length(tmp_path / "runs") == 2
 
@@ -153,7 +153,9 @@ async def test_a_journal_that_another_process_wrote_anew_is_read_anew(tmp_path):
     one, other = await opened(tmp_path / "runs"), await opened(tmp_path / "runs", compact=2000)
     await add(one, "r")
     for number in range(1, 40):
-        assert await (one if number % 2 else other).append("r", [Completed(NOW, number, "x" * 50)]) == number + 1
+        assert (
+            await (one if number % 2 else other).append(Append("r", [Completed(NOW, number, "x" * 50)])) == number + 1
+        )
         assert (await one.load("r")) == (await other.load("r"))
     assert await length(tmp_path / "runs") == 40
     await one.close()

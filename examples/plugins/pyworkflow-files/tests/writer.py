@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 
 from pyworkflow.events import Completed, RunStarted
-from pyworkflow.model import Run
+from pyworkflow.model import Append, Run
 from pyworkflow_files import FileStorage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,7 +23,7 @@ async def main(folder: str) -> None:
     existing = await storage.create(run, [RunStarted(NOW, "flow", [], {}, "seed")], [])
     length = (existing or run).length
     while True:
-        length = await storage.append("r", [Completed(NOW, length, "x" * 100)], expected=length)
+        length = await storage.append(Append("r", [Completed(NOW, length, "x" * 100)], expected=length))
         print(length, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""boto3 clients, made when they are first needed; and calls of them from async code."""
+"""boto3 clients, made on first use, and calls of them from async code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyworkflow_aws.settings import AwsSettings
 T = TypeVar("T")
 
 CONNECTIONS = 64
-"""How many calls are under way at once."""
+"""How many calls are made at once."""
 
 LONGEST = 900
 """The most seconds a function may take."""
@@ -48,7 +48,7 @@ class Clients:
         return self._client("lambda", "invoke", read_timeout=LONGEST + 30, retries={"total_max_attempts": 1})
 
     def functions(self) -> Any:
-        """Return a Lambda client for calls that may be repeated: starting by name, asking, answering."""
+        """Return a Lambda client for calls that may be repeated: starting by name, reading, answering callbacks."""
         return self._client("lambda", "ask", retries={"total_max_attempts": 6, "mode": "standard"})
 
     def objects(self) -> Any:
@@ -80,7 +80,7 @@ class Clients:
             return await done
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         with self._lock:
             made, self._made = self._made, {}
         for client in made.values():
@@ -90,7 +90,7 @@ class Clients:
 def _call(loop: asyncio.AbstractEventLoop, done: asyncio.Future[T], work: Callable[[], T]) -> None:
     try:
         settle = partial(done.set_result, work())
-    except BaseException as error:  # noqa: BLE001 -- it belongs to who waits
+    except BaseException as error:  # noqa: BLE001 -- raised where the call is awaited
         settle = partial(done.set_exception, error)
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed: nothing awaits the result any more
         loop.call_soon_threadsafe(lambda: None if done.done() else settle())

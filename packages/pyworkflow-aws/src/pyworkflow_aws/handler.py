@@ -41,8 +41,8 @@ def app() -> App:
 
 @cache
 def _durable() -> Callable[[Any, Any], Any]:
-    from pyworkflow_aws.durable.client import DurableLambda
-    from pyworkflow_aws.durable.function import durable_function
+    from pyworkflow_aws.durable.client.runtime import DurableLambda
+    from pyworkflow_aws.durable.execution.function import durable_function
 
     runtime = app().runtime("durable-lambda")
     assert isinstance(runtime, DurableLambda)  # noqa: S101 -- tells the type checker
@@ -50,7 +50,7 @@ def _durable() -> Callable[[Any, Any], Any]:
 
 
 def durable(event: Any, context: Any) -> Any:
-    """Run, or go on with, a workflow in a durable execution."""
+    """Start or resume a workflow in a durable execution."""
     return _durable()(event, context)
 
 

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from pyworkflow.clock import sleep_until
 from pyworkflow.codec.exceptions import rebuild, record_of
-from pyworkflow.engine.transient import Transient
+from pyworkflow.engine.transient import TransientRun
 from pyworkflow.errors import (
     ConfigError,
     PayloadTooLarge,
@@ -29,9 +29,9 @@ from pyworkflow.events import Plain
 from pyworkflow.ids import new_run_id
 from pyworkflow.ports import Runtime, StartRequest
 from pyworkflow_aws.clients import Clients
-from pyworkflow_aws.durable.payloads import error_data, read_error
-from pyworkflow_aws.durable.work import Work
+from pyworkflow_aws.error_records import error_data, read_error
 from pyworkflow_aws.settings import AwsSettings
+from pyworkflow_aws.step_loop import Work, step_threads
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -49,21 +49,21 @@ _MARGIN = 1.0
 
 
 class OutOfTime(WorkflowError, TimeoutError):
-    """The function's time is up, or does not suffice for a sleep; nothing of the run is kept."""
+    """The function's time is up, or does not suffice for a sleep; the run is lost."""
 
 
 # -- for callers ----------------------------------------------------------------------
 
 
 class LambdaRuntime(Runtime):
-    """Carries transient runs out in a function of AWS Lambda, once each.
+    """Executes transient runs in a function of AWS Lambda, once each.
 
     Args:
         app: The application.
         function: Another function than that of the settings.
         qualifier: Another alias or version of it.
         invocation: ``"request-response"``: `start` waits for the result in the background, for as long as this process
-            lives; ``"event"``: it hands the run to AWS, which keeps no result.
+            lives; ``"event"``: it returns once AWS has accepted the run, and no result is kept.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class LambdaRuntime(Runtime):
         self._events: set[str] = set()
 
     async def start(self, request: StartRequest) -> str:
-        """Invoke the function; with ``"event"``, return once AWS has taken it."""
+        """Invoke the function; with ``"event"``, return once AWS has accepted it."""
         run_id = request.run_id or request.idempotency_key or new_run_id()
         if run_id in self._tasks or run_id in self._events:
             if request.idempotency_key is None:
@@ -122,12 +122,12 @@ class LambdaRuntime(Runtime):
         return await asyncio.shield(self._tasks[run_id])
 
     async def cancel(self, run_id: str, reason: str = "", grace: timedelta | None = None) -> None:  # noqa: ARG002 -- the port's
-        """Refuse: nobody can stop an invocation."""
+        """Refuse: an invocation cannot be stopped."""
         msg = f"run {run_id!r} is an invocation of a function, and AWS cannot stop one; use durable-lambda"
         raise Unsupported(msg)
 
     async def close(self, grace: float = 0.0) -> None:  # noqa: ARG002 -- the port's
-        """Wait for nothing; runs go on."""
+        """Stop waiting; invocations run on."""
         tasks, self._tasks = self._tasks, {}
         for task in tasks.values():
             task.cancel()
@@ -154,7 +154,7 @@ class LambdaRuntime(Runtime):
         data = json.loads(answer["body"] or b"null")
         if answer.get("FunctionError"):
             kind, message = data.get("errorType", "Error"), data.get("errorMessage", "")
-            msg = f"the function could not carry the workflow out: {kind}: {message}"
+            msg = f"the function could not run the workflow: {kind}: {message}"
             raise RunBlocked(msg)
         if "error" in data:
             raise rebuild(read_error(data["error"])[0])
@@ -186,7 +186,7 @@ def _invoke(client: Any, function: str, qualifier: str, kind: str, payload: byte
 
 
 @define(eq=False)
-class Limited(Transient):
+class Limited(TransientRun):
     """A transient run whose time is limited."""
 
     seconds_left: Callable[[], float] = field(kw_only=True)
@@ -227,7 +227,7 @@ def run_in_function(app: App, event: Any, context: Any) -> Any:
         return {"value": _run(app, event, seconds_left)}
     except Exception as error:
         if isinstance(event, dict) and event.get("event"):
-            raise  # for the function's destination on failure, if it has one: nobody waits for a record
+            raise  # for the function's destination on failure, if it has one: no caller waits for a record
         logger.warning("the workflow failed", exc_info=True)
         return {"error": error_data(record_of(error), datetime.now().astimezone())}
 
@@ -238,9 +238,9 @@ def _run(app: App, event: Any, seconds_left: Callable[[], float]) -> Plain:
         msg = f'the payload has to name a workflow, {{"workflow": …, "args": […], "kwargs": {{…}}}}; there are: {known}'
         raise RunBlocked(msg)
     workflow = app.registry.workflows[event["workflow"]]
-    run = Limited(event.get("run_id") or new_run_id(), app, seconds_left=seconds_left)
+    run = Limited(event.get("run_id") or new_run_id(), app, step_threads, seconds_left=seconds_left)
 
-    async def carry() -> Plain:
+    async def execute() -> Plain:
         scope = asyncio.timeout(max(0.0, seconds_left() - _MARGIN))
         try:
             async with scope:
@@ -251,7 +251,7 @@ def _run(app: App, event: Any, seconds_left: Callable[[], float]) -> Plain:
             msg = "the function's time is up; give it more, up to 15 minutes, or use 'durable-lambda'"
             raise OutOfTime(msg) from error
 
-    value: Plain = Work().run(carry)
+    value: Plain = Work().run(execute)
     size = len(json.dumps(value))
     if size > _MAX_RESULT:
         msg = f"the result of workflow {workflow.name!r} is {size:,} bytes as JSON, and AWS returns {_MAX_RESULT:,}"

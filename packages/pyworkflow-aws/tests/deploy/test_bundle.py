@@ -11,16 +11,16 @@ import pytest
 
 import pyworkflow
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy import requirements
-from pyworkflow_aws.deploy.archive import pack
-from pyworkflow_aws.deploy.bundle import _add, build
-from pyworkflow_aws.deploy.contents import gather
-from pyworkflow_aws.deploy.exclusions import Exclusions
-from pyworkflow_aws.deploy.installing import install
-from pyworkflow_aws.deploy.ours import PACKAGES
-from pyworkflow_aws.deploy.platforms import Platform
-from pyworkflow_aws.deploy.source import Source
-from pyworkflow_aws.deploy.target import KINDS
+from pyworkflow_aws.deploy.bundle import requirements
+from pyworkflow_aws.deploy.bundle.archive import pack
+from pyworkflow_aws.deploy.bundle.build import _add, build
+from pyworkflow_aws.deploy.bundle.contents import gather
+from pyworkflow_aws.deploy.bundle.exclusions import Exclusions
+from pyworkflow_aws.deploy.bundle.install import install
+from pyworkflow_aws.deploy.bundle.own_wheels import PACKAGES
+from pyworkflow_aws.deploy.bundle.platforms import Platform
+from pyworkflow_aws.deploy.bundle.source import Source
+from pyworkflow_aws.deploy.cloud.target import KINDS
 
 pytestmark = pytest.mark.timeout(180)  # packages are fetched and installed
 
@@ -103,7 +103,11 @@ def test_the_zip_of_the_example_has_at_most_6_mb(example):
 
 
 IMPORTED = {
-    "durable-lambda": ["pyworkflow_aws.handler", "pyworkflow_aws.durable.client", "pyworkflow_aws.durable.function"],
+    "durable-lambda": [
+        "pyworkflow_aws.handler",
+        "pyworkflow_aws.durable.client.runtime",
+        "pyworkflow_aws.durable.execution.function",
+    ],
     "lambda": ["pyworkflow_aws.handler", "pyworkflow_aws.transient_lambda"],
 }
 

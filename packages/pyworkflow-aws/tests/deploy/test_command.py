@@ -11,9 +11,9 @@ import pytest
 
 from pyworkflow.app import set_default_app
 from pyworkflow.cli import main
-from pyworkflow_aws.deploy import deploying
-from pyworkflow_aws.deploy.archive import pack
-from pyworkflow_aws.deploy.bundle import Bundle
+from pyworkflow_aws.deploy import deployment
+from pyworkflow_aws.deploy.bundle.archive import pack
+from pyworkflow_aws.deploy.bundle.build import Bundle
 
 FLOWS = "from pyworkflow import workflow\n\n\n@workflow\nasync def hello() -> str:\n    return 'hello'\n"
 
@@ -37,7 +37,7 @@ def quick(project, monkeypatch):
         data = pack(dict(contents.files))
         return Bundle(data, tuple(contents.files), contents.left_out, {}, frozenset(), 1, True, "uv", "nothing")
 
-    monkeypatch.setattr(deploying, "build", build)
+    monkeypatch.setattr(deployment, "build", build)
     return project
 
 
@@ -80,7 +80,7 @@ def test_from_nothing_to_a_function_and_back(aws, project):
 
 def test_a_plan_touches_nothing_and_prints_what_would_change_and_what_goes_in(aws, quick, lines, monkeypatch):
     changing = []
-    monkeypatch.setattr(deploying.Deployer, "carry_out", changing.append)
+    monkeypatch.setattr(deployment.Deployer, "apply", changing.append)
     code, out, _ = lines("deploy", "flows", "--name", "shop", "--plan", "--env", "KEY=hunter2")
     assert code == 0
     assert changing == functions() == []
@@ -112,7 +112,7 @@ def test_progress_is_told_step_by_step(aws, quick, lines):
         "create the log group /aws/lambda/shop",
         "keep the logs in /aws/lambda/shop for 30 days",
         "create the role pyworkflow-shop-eu-west-1",
-        "say what the role pyworkflow-shop-eu-west-1 may do",
+        "set the policy of the role pyworkflow-shop-eu-west-1",
         "create the function",
         "publish a version",
         "create the alias live -> version just published",
@@ -265,8 +265,8 @@ def test_destroy_keeps_logs_that_were_there_before(aws, quick, lines):
 
 
 def test_the_page_tells_every_option_and_every_exclusion():
+    from pyworkflow_aws.deploy.bundle.exclusions import NEEDLESS, SECRETS
     from pyworkflow_aws.deploy.command import deploy
-    from pyworkflow_aws.deploy.exclusions import NEEDLESS, SECRETS
 
     page = (Path(__file__).parents[4] / "docs" / "deploy.md").read_text()
     told = set(re.findall(r"`([^`\n]+)`", page))

@@ -4,8 +4,8 @@ import socket
 import pytest
 
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.contents import gather
-from pyworkflow_aws.deploy.exclusions import NEEDLESS, SECRETS, Exclusions
+from pyworkflow_aws.deploy.bundle.contents import gather
+from pyworkflow_aws.deploy.bundle.exclusions import NEEDLESS, SECRETS, Exclusions
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq98\n-----END RSA PRIVATE KEY-----\n"
 

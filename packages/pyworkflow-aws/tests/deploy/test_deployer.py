@@ -5,13 +5,13 @@ import pytest
 from attrs import evolve
 from botocore.exceptions import ClientError
 
-from pyworkflow_aws.deploy.account import Account
-from pyworkflow_aws.deploy.archive import pack
-from pyworkflow_aws.deploy.bundle import Bundle
-from pyworkflow_aws.deploy.deployer import Deployer
-from pyworkflow_aws.deploy.errors import AwsRefused, DeployFailed
-from pyworkflow_aws.deploy.plan import plan
-from pyworkflow_aws.deploy.target import KINDS, Target
+from pyworkflow_aws.deploy.bundle.archive import pack
+from pyworkflow_aws.deploy.bundle.build import Bundle
+from pyworkflow_aws.deploy.cloud.account import Account
+from pyworkflow_aws.deploy.cloud.apply import Deployer
+from pyworkflow_aws.deploy.cloud.errors import AwsRefused, DeployFailed
+from pyworkflow_aws.deploy.cloud.plan import plan
+from pyworkflow_aws.deploy.cloud.target import KINDS, Target
 
 
 def target(runtime="durable-lambda", **more):
@@ -66,12 +66,12 @@ class Cloud:
     def deploy(self, wanted, code):
         self.calls.clear()
         actions = plan(wanted, self.account.place(), code.digest, self.account.find(wanted))
-        Deployer(self.account, wanted, code, pause=lambda _: None).carry_out(actions)
+        Deployer(self.account, wanted, code, pause=lambda _: None).apply(actions)
 
 
 @pytest.fixture
 def cloud(aws, monkeypatch):
-    monkeypatch.setattr("pyworkflow_aws.deploy.deployer._POLL", 0.02)
+    monkeypatch.setattr("pyworkflow_aws.deploy.cloud.apply._POLL", 0.02)
     return Cloud()
 
 
@@ -119,7 +119,7 @@ def test_new_code_and_settings_are_a_new_version_and_old_runs_keep_theirs(cloud,
 
 
 def test_a_large_zip_needs_a_bucket(cloud, monkeypatch):
-    monkeypatch.setattr("pyworkflow_aws.deploy.deployer.UPLOAD_LIMIT", 10)
+    monkeypatch.setattr("pyworkflow_aws.deploy.cloud.apply.UPLOAD_LIMIT", 10)
     with pytest.raises(ValueError, match="Lambda takes 50 MB: give a --bucket"):
         cloud.deploy(target(), bundle())
     assert cloud.changes == []
@@ -220,7 +220,7 @@ def test_a_failure_says_what_there_is_already_and_how_to_go_on(cloud):
     )
     assert done == (
         "done before that: create the log group /aws/lambda/shop; keep the logs in /aws/lambda/shop for 30 days; "
-        "create the role pyworkflow-shop-eu-west-1; say what the role pyworkflow-shop-eu-west-1 may do"
+        "create the role pyworkflow-shop-eu-west-1; set the policy of the role pyworkflow-shop-eu-west-1"
     )
     assert then == "once the cause is gone, type the same command again: it goes on from there"
 
@@ -242,7 +242,7 @@ def test_a_role_that_is_not_known_everywhere_yet_is_waited_for(cloud, lambda_, m
 
     monkeypatch.setattr(cloud.account.lambda_, "create_function", slow)
     actions = plan(target(), cloud.account.place(), bundle().digest, cloud.account.find(target()))
-    Deployer(cloud.account, target(), bundle(), pause=pauses.append).carry_out(actions)
+    Deployer(cloud.account, target(), bundle(), pause=pauses.append).apply(actions)
     assert pauses == [1.0, 1.0, 1.0]
     assert versions(lambda_) == [1]
 

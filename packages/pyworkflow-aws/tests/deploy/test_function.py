@@ -6,14 +6,14 @@ import zipfile
 import pytest
 
 from pyworkflow import App
-from pyworkflow_aws.deploy import requirements
-from pyworkflow_aws.deploy.bundle import build
-from pyworkflow_aws.deploy.contents import gather
-from pyworkflow_aws.deploy.exclusions import Exclusions
-from pyworkflow_aws.deploy.ours import PACKAGES
-from pyworkflow_aws.deploy.platforms import Platform
-from pyworkflow_aws.deploy.source import Source
-from pyworkflow_aws.deploy.target import KINDS, Target
+from pyworkflow_aws.deploy.bundle import requirements
+from pyworkflow_aws.deploy.bundle.build import build
+from pyworkflow_aws.deploy.bundle.contents import gather
+from pyworkflow_aws.deploy.bundle.exclusions import Exclusions
+from pyworkflow_aws.deploy.bundle.own_wheels import PACKAGES
+from pyworkflow_aws.deploy.bundle.platforms import Platform
+from pyworkflow_aws.deploy.bundle.source import Source
+from pyworkflow_aws.deploy.cloud.target import KINDS, Target
 from pyworkflow_aws.testing import Endpoint, Sandboxed
 
 pytestmark = pytest.mark.timeout(180)  # packages are fetched and installed

@@ -2,7 +2,7 @@ import pytest
 from attrs import evolve
 
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.plan import (
+from pyworkflow_aws.deploy.cloud.plan import (
     Configure,
     CreateFunction,
     CreateLogGroup,
@@ -19,9 +19,9 @@ from pyworkflow_aws.deploy.plan import (
     plan,
     role_arn,
 )
-from pyworkflow_aws.deploy.policy import Place, role_policy
-from pyworkflow_aws.deploy.target import KINDS, Target
-from pyworkflow_aws.deploy.wording import describe, details
+from pyworkflow_aws.deploy.cloud.plan_text import describe, details
+from pyworkflow_aws.deploy.cloud.policy import Place, role_policy
+from pyworkflow_aws.deploy.cloud.target import KINDS, Target
 
 HERE = Place("123456789012", "eu-west-1")
 CODE = "sha-of-the-code"

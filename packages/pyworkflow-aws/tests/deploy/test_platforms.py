@@ -1,6 +1,6 @@
 import pytest
 
-from pyworkflow_aws.deploy.platforms import Platform, misfits
+from pyworkflow_aws.deploy.bundle.platforms import Platform, misfits
 
 ARM = Platform("3.13", "arm64")
 

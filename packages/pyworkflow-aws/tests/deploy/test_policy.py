@@ -1,9 +1,9 @@
 import pytest
 
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy, statements_of, table_policy, too_wide
-from pyworkflow_aws.deploy.target import KINDS, Table, Target
-from pyworkflow_aws.deploy.template import ANYWHERE
+from pyworkflow_aws.deploy.cloud.policy import Place, callers_policy, role_policy, statements_of, table_policy, too_wide
+from pyworkflow_aws.deploy.cloud.sam_template import ANYWHERE
+from pyworkflow_aws.deploy.cloud.target import KINDS, Table, Target
 
 HERE = Place("123456789012", "eu-west-1")
 READ = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::prices/*"}

@@ -3,7 +3,7 @@ import importlib.metadata
 import pytest
 
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.requirements import installed_versions, read
+from pyworkflow_aws.deploy.bundle.requirements import installed_versions, read
 
 OURS = ("pyworkflow", "pyworkflow-core", "pyworkflow-aws", "pyworkflow-sqlite")
 

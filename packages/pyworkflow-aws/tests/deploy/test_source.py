@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.source import Source, find_source
+from pyworkflow_aws.deploy.bundle.source import Source, find_source
 
 LOUD = "raise SystemExit('it was imported')\n"
 

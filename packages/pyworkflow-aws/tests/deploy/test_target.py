@@ -1,7 +1,7 @@
 import pytest
 
 from pyworkflow.errors import ConfigError
-from pyworkflow_aws.deploy.target import KINDS, Target, kind_of, settle_python
+from pyworkflow_aws.deploy.cloud.target import KINDS, Target, kind_of, settle_python
 
 
 def target(**more):

@@ -5,8 +5,8 @@ import random
 import boto3
 import pytest
 
-from pyworkflow_aws.deploy.policy import Place, table_policy
-from pyworkflow_aws.deploy.target import Table
+from pyworkflow_aws.deploy.cloud.policy import Place, table_policy
+from pyworkflow_aws.deploy.cloud.target import Table
 from pyworkflow_aws.dynamodb.client import Client
 from pyworkflow_aws.dynamodb.table import initialise
 

@@ -13,8 +13,8 @@ from attrs import define, field
 
 from pyworkflow import App, step, workflow
 from pyworkflow.events import RunCompleted
-from pyworkflow.model import Effects, Hook, Status
-from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, take
+from pyworkflow.model import Append, Effects, Status
+from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, add_held, facts, hook, job, take
 from pyworkflow_aws.dynamodb import DynamoDBStorage
 
 pytestmark = pytest.mark.asyncio
@@ -79,42 +79,48 @@ async def test_a_run_of_ten_steps_costs_at_most_21_writes_and_2_reads(new_table)
 
 
 async def start(s, lease):
-    await add(s, "new", job("new", worker="w", epoch=1, due=None))
+    await add_held(s, "new")
 
 
 async def start_with_a_key(s, lease):
-    await add(s, "new", job("new", worker="w", epoch=1, due=None), idempotency_key="k")
+    await add_held(s, "new", idempotency_key="k")
 
 
 async def go_on(s, lease):
-    await s.append("r", facts(2), expected=1, lease=lease)
+    await s.append(Append("r", facts(2), expected=1, lease=lease))
 
 
 async def park(s, lease):
-    await s.append("r", facts(1), [job(due=FOREVER)], expected=1, lease=lease)
+    await s.append(Append("r", facts(1), [job(due=FOREVER)], expected=1, lease=lease))
 
 
 async def end(s, lease):
     ended = [RunCompleted(T0, 1)]
-    await s.append("r", ended, expected=1, lease=lease, finish=True, status=Status.COMPLETED, now=T0)
+    await s.append(Append("r", ended, expected=1, lease=lease, finish=True, status=Status.COMPLETED, now=T0))
 
 
 async def open_a_hook(s, lease):
-    await s.append("r", facts(1), expected=1, lease=lease, also=Effects(hooks=[Hook("t", "r", 1, "approval")]))
+    await s.append(Append("r", facts(1), expected=1, lease=lease, effects=Effects(hooks=[hook()])))
 
 
 async def hand_a_step_out(s, lease):
-    await s.append("r", facts(1), [job(op=5)], expected=1, lease=lease)
+    await s.append(Append("r", facts(1), [job(op=5)], expected=1, lease=lease))
 
 
 async def tell_a_run_that_is_held(s, lease):
-    await s.append("r", facts(1), [job()])
+    await s.append(Append("r", facts(1), [job()]))
 
 
 async def claim_one(s, lease):
     await add(s, "new")
     s.meter.written = s.meter.read = 0.0
     assert len(await take(s, now=T0 + LEASE / 2)) == 1
+
+
+async def read_a_run_without_its_events(s, lease):
+    await s.append(Append("r", facts(2), expected=1, lease=lease))
+    s.meter.written = s.meter.read = 0.0
+    assert (await s.run("r")).length == 3
 
 
 async def renew(s, lease):
@@ -142,6 +148,7 @@ async def give_back(s, lease):
         (hand_a_step_out, 7, 0),
         (tell_a_run_that_is_held, 6, 1),
         (claim_one, 6, 4),
+        (read_a_run_without_its_events, 0, 1),
         (renew, 3, 1),
         (look_for_work, 0, 8.5),
         (give_back, 5, 2.5),

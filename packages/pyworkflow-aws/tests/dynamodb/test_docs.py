@@ -12,10 +12,10 @@ import pytest
 from pyworkflow import App
 from pyworkflow.errors import StorageError
 from pyworkflow.events import RunCompleted
-from pyworkflow.model import Effects, Hook, Message, RunQuery, Status
+from pyworkflow.model import Append, Effects, Hook, Message, RunQuery, Status
 from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, run, started, take
-from pyworkflow_aws.deploy.policy import Place, table_policy
-from pyworkflow_aws.deploy.target import Table
+from pyworkflow_aws.deploy.cloud.policy import Place, table_policy
+from pyworkflow_aws.deploy.cloud.target import Table
 from pyworkflow_aws.dynamodb import DynamoDBStorage
 from pyworkflow_aws.dynamodb import client as dynamodb_client
 
@@ -39,22 +39,22 @@ async def test_the_policy_is_what_a_worker_needs_and_no_more(as_worker, noise, m
     await add(s, "parent", job("parent", due=FOREVER))
     await add(s, "r", job(), job(op=2), idempotency_key="k")
     (lease, _) = await take(s)
-    await s.append("r", facts(1), [job(op=3)], lease=lease, also=Effects(hooks=[Hook("t", "r", 1, "h")]))
-    await s.append("r", facts(1, 2), expected=2, lease=lease)
+    await s.append(Append("r", facts(1), [job(op=3)], lease=lease, effects=Effects(hooks=[Hook("t", "r", 1, "h")])))
+    await s.append(Append("r", facts(1, 2), expected=2, lease=lease))
     assert len(await take(s, "w2", T0 + LEASE)) == 3
-    await s.append("r", facts(1), [job()])
+    await s.append(Append("r", facts(1), [job()]))
     assert s.renew("w2", T0 + LEASE, LEASE) == [("r", 0)]
     assert await s.due() is not None
     assert len(await s.hooks()) == 1
     s.renew("w2", T0, timedelta(0))
-    tell = Effects(tell=[Message("parent", facts(1))])
-    await s.append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0, also=tell)
+    tell = Effects(messages=[Message("parent", facts(1))])
+    await s.append(Append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0, effects=tell))
     assert len((await s.runs(RunQuery())).runs) == 2
     assert await s.purge(FOREVER, [Status.COMPLETED]) == 1
     large = [started(value=noise(1_500_000))]
     await s.create(run("large"), large, [])
     assert (await s.load("large"))[1] == large
-    await s.append("large", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0)
+    await s.append(Append("large", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0))
     assert await s.purge(FOREVER, [Status.COMPLETED]) == 1
     await s.close()
     statements = table_policy(Table(name, bucket="of-a-worker"), Place("1", "eu-west-1"))["Statement"]

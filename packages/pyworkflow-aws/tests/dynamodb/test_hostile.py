@@ -13,7 +13,7 @@ import pytest
 
 from pyworkflow.errors import RunNotFound
 from pyworkflow.events import RunStarted
-from pyworkflow.model import Job, Run, RunQuery
+from pyworkflow.model import Job, Run, RunQuery, StepCall
 from pyworkflow.testing.storage import T0
 from pyworkflow_aws.dynamodb import DynamoDBStorage
 
@@ -41,11 +41,12 @@ async def test_hostile_names_are_values_and_nothing_else(new_table, first) -> No
     await storage.open()
     for n, name in enumerate(some):
         run = Run(f"run-{n}", name, T0 + timedelta(seconds=n), length=1, idempotency_key=name, parent=name)
-        job = Job(run.id, due=T0, workflow=name, queue=name, data=[name])
+        job = Job(run.id, due=T0, workflow=name, queue=name, call=StepCall(name, [name], {name: name}, 1))
         assert await storage.create(run, [RunStarted(T0, name, [name], {name: name}, name)], [job]) is None
     for n, name in enumerate(some):
         (claimed,) = await storage.claim("w", T0, timedelta(9), 9, workflows=[name], queues=[name])
         assert (claimed.run_id, claimed.workflow) == (f"run-{n}", name)
+        assert claimed.call == StepCall(name, [name], {name: name}, 1)
         found, (event,) = await storage.load(f"run-{n}")
         assert event == RunStarted(T0, name, [name], {name: name}, name)
         assert (found.workflow, found.idempotency_key, found.parent) == (name, name, name)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from pyworkflow.errors import StorageError
-from pyworkflow.testing.storage import LEASE, T0, job, run, started
+from pyworkflow.testing.storage import LEASE, T0, add_held, job, run, started
 from pyworkflow_aws.dynamodb import DynamoDBStorage, claims
 
 pytestmark = pytest.mark.asyncio
@@ -40,13 +40,13 @@ async def taken_over(storage):
 async def test_a_heartbeat_between_listing_and_taking_does_not_hide_a_worker(opened, monkeypatch):
     storage, other = await opened(), await opened()
     await storage.create(run("r"), [started()], [job("r")])
-    take = claims._take
+    take = claims._claim_free
 
     def take_later(*arguments):
         storage.renew("w", T0, LEASE)
         return take(*arguments)
 
-    monkeypatch.setattr(claims, "_take", take_later)
+    monkeypatch.setattr(claims, "_claim_free", take_later)
     assert len(await storage.claim("w", T0, LEASE, 10)) == 1
     assert await taken_over(other) == [("r", True)]
 
@@ -61,21 +61,21 @@ async def test_a_heartbeat_while_a_run_is_created_does_not_hide_who_begins_it(op
         return write(writes)
 
     monkeypatch.setattr(storage._client, "write", write_later)
-    assert await storage.create(run("r"), [started()], [job("r", worker="w", epoch=1, due=None)]) is None
+    await add_held(storage)
     assert await taken_over(other) == [("r", True)]
 
 
 async def test_who_may_hold_something_after_a_lost_answer_stays_findable(opened, monkeypatch):
     storage, other = await opened(), await opened()
     await storage.create(run("r"), [started()], [job("r")])
-    take = claims._take
+    take = claims._claim_free
 
     def take_and_fail(*arguments):
         take(*arguments)
         storage._holds.drop("r", 0)
         raise StorageError("the answer was lost")
 
-    monkeypatch.setattr(claims, "_take", take_and_fail)
+    monkeypatch.setattr(claims, "_claim_free", take_and_fail)
     with pytest.raises(StorageError):
         await storage.claim("w", T0, LEASE, 10)
     storage.renew("w", T0, LEASE)

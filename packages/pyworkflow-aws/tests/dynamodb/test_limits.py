@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from datetime import timedelta
 
@@ -10,9 +11,11 @@ import pytest
 
 from pyworkflow.errors import DamagedHistory, LeaseLost, PayloadTooLarge, RunNotFound, StorageError
 from pyworkflow.events import Completed, RunCompleted
-from pyworkflow.model import Effects, Hook, Message, Status
-from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, facts, job, run, started, take
+from pyworkflow.model import Append, Effects, Hook, Message, Status
+from pyworkflow.testing.storage import FOREVER, LEASE, T0, add, call, facts, job, run, started, take
 from pyworkflow_aws.dynamodb import DynamoDBStorage, payloads
+from pyworkflow_aws.dynamodb.keys import job_key
+from pyworkflow_aws.dynamodb.payloads import unpacked
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
@@ -47,12 +50,12 @@ class Calls:
 
 async def test_what_is_larger_than_an_item_is_kept_in_several(opened, noise):
     s, large = await opened(), [noise(1_500_000) for _ in range(3)]
-    await s.create(run(), [started(value=large[0])], [job(op=1, data=large[1])])
-    await s.append("r", [Completed(T0, 1, large[2])])
+    await s.create(run(), [started(value=large[0])], [job(op=1, call=call(large[1]))])
+    await s.append(Append("r", [Completed(T0, 1, large[2])]))
     _, events = await s.load("r")
     assert events[0].args == [large[0]]
     assert events[1].value == large[2]
-    assert (await take(s))[0].data == large[1]
+    assert (await take(s))[0].call == call(large[1])
     await s.close()
 
 
@@ -60,7 +63,7 @@ async def test_a_holder_writes_what_is_larger_than_an_item(opened, noise):
     s, large = await opened(), noise(1_000_000)
     await add(s)
     (lease,) = await take(s)
-    assert await s.append("r", [Completed(T0, 1, large)], expected=1, lease=lease) == 2
+    assert await s.append(Append("r", [Completed(T0, 1, large)], expected=1, lease=lease)) == 2
     assert (await s.load("r", 1))[1] == [Completed(T0, 1, large)]
     await s.close()
 
@@ -71,9 +74,9 @@ async def test_what_is_too_large_is_refused_and_nothing_is_written(opened, noise
     await add(s)
     (lease,) = await take(s)
     before = keys(s, "r")
-    for arguments in ({}, {"lease": lease}):
+    for held in (None, lease):
         with pytest.raises(PayloadTooLarge, match="bucket="):
-            await s.append("r", [Completed(T0, 1, large)], **arguments)
+            await s.append(Append("r", [Completed(T0, 1, large)], lease=held))
     with pytest.raises(PayloadTooLarge):
         await s.create(run("r2"), [started(value=large)], [])
     with pytest.raises(RunNotFound):
@@ -89,7 +92,7 @@ async def test_what_was_kept_for_a_refused_append_is_deleted(opened, noise):
     await take(s, "w2", T0 + LEASE)
     before = keys(s, "r")
     with pytest.raises(LeaseLost):
-        await s.append("r", [Completed(T0, 1, noise(800_000))], expected=1, lease=lease)
+        await s.append(Append("r", [Completed(T0, 1, noise(800_000))], expected=1, lease=lease))
     assert keys(s, "r") == before
     await s.close()
 
@@ -107,7 +110,7 @@ async def test_a_bucket_takes_what_is_larger_than_an_item(opened, noise, aws):
     other = await opened(s.name)
     with pytest.raises(DamagedHistory, match="a bucket, and this storage has none"):
         await other.load("r")
-    await s.append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0)
+    await s.append(Append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0))
     assert await s.purge(FOREVER, [Status.COMPLETED]) == 1
     assert s3.list_objects_v2(Bucket="large")["KeyCount"] == 0
     s3.close()
@@ -118,8 +121,8 @@ async def test_a_bucket_takes_what_is_larger_than_an_item(opened, noise, aws):
 async def test_purging_leaves_nothing_of_a_run(opened, noise):
     s = await opened()
     await s.create(run(idempotency_key="k"), [started(value=noise(800_000))], [job(), job(op=3)])
-    await s.append("r", facts(1), also=Effects(hooks=[Hook("t", "r", 1, "h")]))
-    await s.append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0)
+    await s.append(Append("r", facts(1), effects=Effects(hooks=[Hook("t", "r", 1, "h")])))
+    await s.append(Append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0))
     assert await s.purge(FOREVER, [Status.COMPLETED]) == 1
     left = s._client.call("scan")["Items"]
     assert [item["PK"]["S"] for item in left] == ["meta"]
@@ -130,9 +133,9 @@ async def test_a_decision_may_hand_out_more_jobs_than_a_transaction_takes(opened
     s = await opened()
     await add(s)
     (lease,) = await take(s)
-    assert await s.append("r", facts(1), [job(op=op) for op in range(1, 251)], expected=1, lease=lease) == 2
+    assert await s.append(Append("r", facts(1), [job(op=op) for op in range(1, 251)], expected=1, lease=lease)) == 2
     assert {claimed.op for claimed in await take(s, "w2", limit=500)} == set(range(1, 251))
-    assert await s.append("r", facts(1), expected=2, lease=lease) == 3
+    assert await s.append(Append("r", facts(1), expected=2, lease=lease)) == 3
     await s.close()
 
 
@@ -148,12 +151,34 @@ async def test_an_end_may_take_away_more_than_a_transaction_takes(opened):
     for n in range(60):
         await add(s, f"child{n}", job(f"child{n}", due=FOREVER))
     await add(s, "r", *(job(op=op) for op in range(120)))
-    await s.append("r", [], also=Effects(hooks=[Hook("t", "r", 1, "h")]))
-    tell = Effects(tell=[Message(f"child{n}", facts(1)) for n in range(60)])
-    await s.append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0, also=tell)
+    await s.append(Append("r", [], effects=Effects(hooks=[Hook("t", "r", 1, "h")])))
+    tell = Effects(messages=[Message(f"child{n}", facts(1)) for n in range(60)])
+    await s.append(Append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0, effects=tell))
     assert {claimed.run_id for claimed in await take(s, limit=500)} == {f"child{n}" for n in range(60)}
     assert await s.hooks() == []
     assert [key for key in keys(s, "r") if key.startswith(("job#", "hook#", "redo"))] == []
+    await s.close()
+
+
+CALL_7 = ["charge", [7], {}, 1]
+"""A call as 0.1.0 stores it, in a job and in a deferred write."""
+
+
+async def test_the_call_of_a_job_is_stored_as_ever(opened):
+    s = await opened()
+    await add(s, "r", job(op=7, call=call(7)))
+    assert json.loads(unpacked(s._client.get(job_key("r", 7))["jd"])) == CALL_7
+    await s.close()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"j{", b"z?", b'j["charge"]', "j\u00e9".encode()], ids=repr)
+async def test_a_damaged_call_keeps_no_other_job_from_being_claimed(opened, caplog, damaged):
+    s = await opened()
+    await add(s, "r", job(op=7, call=call(7)), job(op=8, call=call(8)))
+    item = s._client.get(job_key("r", 7))
+    s._client.put({**item, "jd": damaged})
+    assert {lease.op: lease.call for lease in await take(s)} == {7: None, 8: call(8)}
+    assert "the call of job 7 of run r is damaged" in caplog.text
     await s.close()
 
 
@@ -166,13 +191,15 @@ async def test_what_a_crash_left_undone_is_made_up_for(opened, monkeypatch, look
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("pyworkflow_aws.dynamodb.append.catch_up", crash)
+        patched.setattr("pyworkflow_aws.dynamodb.writing.catch_up", crash)
         with pytest.raises(KeyboardInterrupt):
-            await s.append("r", facts(1), [job(op=op) for op in range(1, 121)])
+            await s.append(Append("r", facts(1), [job(op=op, call=call(op)) for op in range(1, 121)]))
+    deferred = json.loads(unpacked(s._client.get(("run#r", "redo"))["d"]))
+    assert deferred[6] == {"do": "job", "op": 7, "due": T0.isoformat(), "workflow": "flow", "queue": "", "data": CALL_7}
     if look == "an append":
-        await s.append("r", facts(1, 2))
+        await s.append(Append("r", facts(1, 2)))
     claimed = await take(s, limit=500) or await take(s, limit=500)
-    assert {job.op for job in claimed} == set(range(1, 121))
+    assert {lease.op: lease.call for lease in claimed} == {op: call(op) for op in range(1, 121)}
     assert await s.due() == T0 + LEASE
     assert len((await s.load("r"))[1]) == (3 if look == "an append" else 2)
     await s.close()
@@ -182,7 +209,7 @@ async def test_more_hooks_than_a_transaction_takes_are_refused(opened):
     s = await opened()
     await add(s)
     with pytest.raises(PayloadTooLarge, match="fewer at a time"):
-        await s.append("r", facts(1), also=Effects(hooks=[Hook(f"t{n}", "r", n, "h") for n in range(60)]))
+        await s.append(Append("r", facts(1), effects=Effects(hooks=[Hook(f"t{n}", "r", n, "h") for n in range(60)])))
     assert (await s.load("r"))[0].length == 1
     await s.close()
 
@@ -204,7 +231,7 @@ async def test_a_step_of_a_holder_is_one_write_and_no_read(opened):
     (lease,) = await take(s)
     calls = Calls(s)
     for n in range(1, 11):
-        await s.append("r", facts(2, n), expected=2 * n - 1, lease=lease)
+        await s.append(Append("r", facts(2, n), expected=2 * n - 1, lease=lease))
     assert calls.seen == {"PutItem": 10}
     await s.close()
 
@@ -215,12 +242,12 @@ async def test_no_call_reads_the_whole_table(opened):
     await add(s)
     (lease,) = await take(s)
     s.renew("w", T0, LEASE)
-    await s.append("r", facts(1), [job(due=T0)], lease=lease, also=Effects(hooks=[Hook("t", "r", 1, "h")]))
+    await s.append(Append("r", facts(1), [job(due=T0)], lease=lease, effects=Effects(hooks=[Hook("t", "r", 1, "h")])))
     await take(s, "w2", T0 + 2 * LEASE)
     await s.hooks()
     s.renew("w2", T0, timedelta(0))
     await s.due()
-    await s.append("r", facts(1), status=Status.FAILED, now=T0)
+    await s.append(Append("r", facts(1), status=Status.FAILED, now=T0))
     await s.purge(FOREVER, [Status.FAILED])
     assert "Scan" not in calls.seen
     await s.close()
@@ -233,11 +260,11 @@ async def test_a_holder_that_was_taken_over_cannot_write_whatever_it_believes(ne
     await other.open()
     await add(zombie)
     (old,) = await take(zombie)
-    assert await zombie.append("r", facts(1), expected=1, lease=old) == 2
+    assert await zombie.append(Append("r", facts(1), expected=1, lease=old)) == 2
     (new,) = await take(other, "w2", T0 + LEASE)
     with pytest.raises(LeaseLost):
-        await zombie.append("r", facts(1, 2), expected=2, lease=old)
-    assert await other.append("r", facts(1, 2), expected=2, lease=new) == 3
+        await zombie.append(Append("r", facts(1, 2), expected=2, lease=old))
+    assert await other.append(Append("r", facts(1, 2), expected=2, lease=new)) == 3
     assert (await zombie.load("r"))[1] == [started(), *facts(2)]
     await zombie.close()
     await other.close()
@@ -247,7 +274,7 @@ async def test_a_damaged_run_is_told_of_and_hides_no_other(opened):
     s = await opened()
     for n in range(3):
         await add(s, f"r{n}")
-        await s.append(f"r{n}", facts(2))
+        await s.append(Append(f"r{n}", facts(2)))
     s._client.put({"PK": "run#r0", "SK": "event#0000000001", "s": 2, "n": 2, "e": 0, "w": "x", "h": 1, "d": b"zz"})
     s._client.delete([("run#r1", "event#0000000001")])
     for run_id in ("r0", "r1"):
@@ -260,7 +287,7 @@ async def test_a_damaged_run_is_told_of_and_hides_no_other(opened):
 async def test_closing_finishes_what_is_under_way(opened):
     s = await opened()
     await add(s)
-    writes = [asyncio.create_task(s.append("r", facts(1, op), [job(op=op)])) for op in range(1, 9)]
+    writes = [asyncio.create_task(s.append(Append("r", facts(1, op), [job(op=op)]))) for op in range(1, 9)]
     await asyncio.sleep(0)
     await s.close()
     assert sorted(await asyncio.gather(*writes)) == list(range(2, 10))

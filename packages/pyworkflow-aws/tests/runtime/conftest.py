@@ -14,9 +14,9 @@ from botocore.exceptions import ClientError
 
 import pyworkflow.backends.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
 from pyworkflow import App
-from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy
-from pyworkflow_aws.deploy.target import KINDS, Target
-from pyworkflow_aws.durable.function import durable_function
+from pyworkflow_aws.deploy.cloud.policy import Place, callers_policy, role_policy
+from pyworkflow_aws.deploy.cloud.target import KINDS, Target
+from pyworkflow_aws.durable.execution.function import durable_function
 from pyworkflow_aws.testing import Endpoint, InProcess
 from pyworkflow_aws.transient_lambda import run_in_function
 

@@ -18,8 +18,8 @@ from pyworkflow import App
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import HookClosed, RunCancelled, RunEnded
 from pyworkflow.inspection.replay import replay_history
-from pyworkflow_aws.durable import client
-from pyworkflow_aws.durable.function import durable_function
+from pyworkflow_aws.durable.client import runtime
+from pyworkflow_aws.durable.execution.function import durable_function
 from pyworkflow_aws.testing import Endpoint, InProcess
 
 PROGRAMS = int(os.environ.get("PYWORKFLOW_FUZZ", "25"))
@@ -41,7 +41,7 @@ def skipping() -> Iterator[Endpoint]:
     """A local Lambda on which sleeps end at once, and so does the pause after an invocation that failed."""
     with pytest.MonkeyPatch.context() as patch, Endpoint(skip_time=True) as endpoint:
         patch.setattr(Executor, "RETRY_BACKOFF_SECONDS", 0)
-        patch.setattr(client, "_LAST_PAUSE", 0.05)
+        patch.setattr(runtime, "_LAST_PAUSE", 0.05)
         yield endpoint
 
 

@@ -19,9 +19,10 @@ from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import PayloadTooLarge, StepInterrupted
 from pyworkflow.events import CallStep
 from pyworkflow.testing import workflows as kit
-from pyworkflow_aws.durable import ids
-from pyworkflow_aws.durable.payloads import ERROR_LIMIT, Payloads, error_data, read_error
-from pyworkflow_aws.durable.record import Recorded, printable, wanted
+from pyworkflow_aws.durable.replay import ids
+from pyworkflow_aws.durable.replay.payloads import Payloads
+from pyworkflow_aws.durable.replay.record import Recorded, printable, wanted
+from pyworkflow_aws.error_records import ERROR_LIMIT, error_data, read_error
 
 
 def names(result) -> list[str]:

@@ -16,9 +16,9 @@ from pyworkflow import hook, sleep, step, workflow
 from pyworkflow.errors import RunCancelled, RunTerminated
 from pyworkflow.model import RunQuery
 from pyworkflow.testing.until import until
-from pyworkflow_aws.deploy.policy import Place, callers_policy, role_policy
-from pyworkflow_aws.deploy.target import KINDS, Target
-from pyworkflow_aws.durable.payloads import Payloads
+from pyworkflow_aws.deploy.cloud.policy import Place, callers_policy, role_policy
+from pyworkflow_aws.deploy.cloud.target import KINDS, Target
+from pyworkflow_aws.durable.replay.payloads import Payloads
 
 DOCS = (Path(__file__).parents[4] / "docs" / "aws.md").read_text(encoding="utf-8")
 HERE = Place("123456789012", "us-east-1")

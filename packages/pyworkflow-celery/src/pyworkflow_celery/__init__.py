@@ -6,12 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyworkflow_celery.apps import celery_app, install
+    from pyworkflow_celery.celery_application import celery_app, install
     from pyworkflow_celery.steps import step_from_celery
 
 __all__ = ["celery_app", "install", "step_from_celery"]
 
-_HOMES = {"celery_app": "apps", "install": "apps", "step_from_celery": "steps"}
+_HOMES = {"celery_app": "celery_application", "install": "celery_application", "step_from_celery": "steps"}
 
 
 def __getattr__(name: str) -> Any:

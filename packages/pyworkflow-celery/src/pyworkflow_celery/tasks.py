@@ -1,4 +1,4 @@
-"""The tasks: two kinds of hints that there is work, and a transient run as a whole."""
+"""The tasks: two kinds of hints that jobs are due, and a transient run as a whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore
 
-from pyworkflow_celery.process import current
+from pyworkflow_celery.worker_process import current
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -26,17 +26,17 @@ _HINT = {
 
 
 def run(**_: object) -> None:
-    """Do work, as much as this slot of the pool can: some run has something to look at, or had."""
+    """Sweep for work in this slot of the pool: the job of a run became due."""
     current().turn()
 
 
 def step(**_: object) -> None:
-    """Do work, as much as this slot of the pool can: some step was handed out."""
+    """Sweep for work in this slot of the pool: a step was dispatched."""
     current().turn()
 
 
 def call(task: Any, run_id: str, workflow: str, args: str, kwargs: str) -> str:
-    """Carry out a transient run; return what came of it, as events in JSON."""
+    """Execute a transient run; return the event that ended it, as JSON."""
     process = current()
     if process.is_stopping:  # the message is acknowledged already
         task.apply_async(kwargs=task.request.kwargs, task_id=run_id, **_queue(task.request.delivery_info))

@@ -131,7 +131,7 @@ class App:
     def workflows_of(self, runtime: Runtime) -> list[str]:
         """Return the names of the workflows that run on *runtime*, or on another one of its kind."""
         default = self.settings.default_runtime
-        kinds = {_kind(text) for text, one in self._runtimes.items() if one is runtime}
+        kinds = {_kind(text) for text, one in self._runtimes.items() if one is runtime or one.records is runtime}
         return [
             name
             for name, workflow in self.registry.workflows.items()
@@ -236,7 +236,7 @@ class App:
     async def resume_hook(self, token: str, payload: Any = None) -> str:
         """Send a payload to a hook; see `pyworkflow.resume_hook`."""
         self._prepare()
-        return await self.recorded().resume_hook(token, payload)
+        return await self.runtime().resume_hook(token, payload)
 
     async def runs(self, query: RunQuery) -> Page:
         """Return runs, the newest first."""

@@ -11,7 +11,6 @@ from pyworkflow.config.durations import delta, seconds
 from pyworkflow.errors import Unsupported
 from pyworkflow.events import RunContinued
 from pyworkflow.model import Status
-from pyworkflow.ports import DurableRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Workflow
     from pyworkflow.events import Event
     from pyworkflow.model import Run
-    from pyworkflow.ports import Runtime
+    from pyworkflow.ports import DurableRuntime, Runtime
 
 R = TypeVar("R")
 
@@ -109,7 +108,7 @@ def recorded(runtime: Runtime) -> DurableRuntime:
     Raises:
         Unsupported: It does not.
     """
-    if isinstance(runtime, DurableRuntime):
-        return runtime
+    if (records := runtime.records) is not None:
+        return records
     msg = f"{type(runtime).__name__} keeps no records of its runs; only durable runs can be looked at afterwards"
     raise Unsupported(msg)

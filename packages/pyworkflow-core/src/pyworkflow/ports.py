@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pluggy
 from attrs import Factory, frozen
 
+from pyworkflow.errors import Unsupported
 from pyworkflow.events import Event, Plain
-from pyworkflow.model import Effects, History, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import Append, History, Hook, Job, Lease, Page, Run, RunQuery, Status
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -45,11 +46,17 @@ class Storage(ABC):
 
     @abstractmethod
     async def create(
-        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+        self,
+        run: Run,
+        events: Sequence[Event],
+        jobs: Sequence[Job],
+        hooks: Sequence[Hook] = (),
+        *,
+        lease: Lease | None = None,
     ) -> Run | None:
         """Add *run* with its first *events*, *jobs* and *hooks*, atomically.
 
-        ``run.length`` is the number of *events*. A job with a ``worker`` is created under that worker's lease.
+        ``run.length`` is the number of *events*. With a *lease* its job is created too, held by that worker.
 
         Returns:
             None if the run was created; else the run that has this id, or this idempotency key, already, and nothing
@@ -57,6 +64,15 @@ class Storage(ABC):
 
         Raises:
             HookTaken: The token of one of *hooks* is that of an open hook.
+        """
+
+    @abstractmethod
+    async def run(self, run_id: str) -> Run:
+        """Return the run.
+
+        Raises:
+            RunNotFound: There is no such run.
+            DamagedHistory: What is stored of it cannot be read.
         """
 
     @abstractmethod
@@ -78,49 +94,22 @@ class Storage(ABC):
         return {}
 
     @abstractmethod
-    def append(
-        self,
-        run_id: str,
-        events: Sequence[Event],
-        jobs: Sequence[Job] = (),
-        *,
-        expected: int | None = None,
-        lease: Job | None = None,
-        finish: bool = False,
-        status: Status | None = None,
-        now: datetime | None = None,
-        also: Effects | None = None,
-    ) -> Awaitable[int]:
-        """Add *events* to the history, write *jobs* and set *status*, all in one transaction, or nothing at all.
+    def append(self, append: Append) -> Awaitable[int]:
+        """Add events to a history, and write all that goes with them, in one transaction, or nothing at all.
 
         An ``async def`` does, and so does a function that returns a future.
-
-        Args:
-            run_id: Which run.
-            events: Facts and decisions, in order; may be empty.
-            jobs: Jobs to write. The one under whose *lease* this is written is replaced, and its lease ends. Another
-                one that exists becomes due at the earlier of both times and keeps its lease and its epoch; if it is
-                held, its holder learns of it by `renew`. One that does not exist is created, free.
-            expected: The length of history that the events were decided on; None: they are facts, true on any history.
-            lease: The claimed job on whose behalf this is written.
-            finish: Delete the job of *lease*.
-            status: The run's new status. A final one, or ``BLOCKED``, takes all jobs of the run away first (so *jobs*
-                has to be empty), and a final one sets ``ended_at`` and closes the run's hooks; ``RUNNING`` clears it.
-            now: The time for ``ended_at``, and at which the jobs of runs that are told something, or created, become
-                due; needed with a final *status*, with ``also.tell`` and with ``also.begin``.
-            also: What is written beside the run's own history.
 
         Returns:
             The length of the history now.
 
         Raises:
-            RunNotFound: There is no such run.
-            LeaseLost: *lease* is not held any more: its job is gone, or its epoch or worker is another.
-            Conflict: History is not *expected* long.
-            RunEnded: The run is in a final state and no *status* is given.
-            HookTaken: A token of ``also.hooks`` is that of an open hook of another operation.
-            RunExists: There is a run with the id of one of ``also.begin``.
-            HookClosed: A hook of ``also.close`` is not open, and there is no *lease*. Under a lease that is no error.
+            LeaseLost: The lease is not held any more: its run or its job is gone, or its epoch or worker is another.
+            RunNotFound: There is no such run, and no lease.
+            Conflict: History is not as long as expected.
+            RunEnded: The run is in a final state, and neither a lease nor a status is given.
+            HookTaken: A token of ``effects.hooks`` is that of an open hook of another operation.
+            RunExists: There is a run with the id of one of ``effects.new_runs``.
+            HookClosed: A hook of ``effects.close`` is not open, and there is no lease. Under a lease that is no error.
         """
 
     @abstractmethod
@@ -133,10 +122,10 @@ class Storage(ABC):
         *,
         workflows: Collection[str] | None = None,
         queues: Collection[str] = ("",),
-    ) -> list[Job]:
-        """Take up to *limit* jobs whose time has come, those due longest first, and hold them until *now* + *lease*.
+    ) -> list[Lease]:
+        """Claim up to *limit* jobs whose time has come, those due longest first, until *now* + *lease*.
 
-        A job may be taken if it is free and due at *now* or before, or if the lease of its holder has lapsed, or is
+        A job may be claimed if it is free and due at *now* or before, or if the lease of its holder has lapsed, or is
         not there. Each claim raises the job's epoch. A worker's lease covers all its jobs and is prolonged by each
         claim and `renew`.
 
@@ -149,7 +138,7 @@ class Storage(ABC):
             queues: Only jobs of these queues.
 
         Returns:
-            The jobs, with ``worker``, ``epoch``, ``lapsed``, ``recoveries`` and ``length`` filled in.
+            The leases, in the order of the jobs.
         """
 
     @abstractmethod
@@ -263,13 +252,34 @@ class Runtime(ABC):
             RunEnded: It has ended already.
         """
 
+    async def resume_hook(self, token: str, payload: Any) -> str:  # noqa: ARG002 -- for runtimes that have hooks
+        """Send *payload* to the open hook with this token; return the id of its run, once the payload is recorded.
+
+        Raises:
+            HookClosed: No hook takes payloads for the token.
+            Unstorable: The payload does not fit the hook's type, or cannot be stored; the hook stays open.
+            Unsupported: Hooks of its runs cannot be reached from outside.
+        """
+        msg = f"{type(self).__name__} keeps no records of its runs; only hooks of durable runs can be resumed"
+        raise Unsupported(msg)
+
+    @property
+    def records(self) -> DurableRuntime | None:
+        """The runtime that records its durable runs: this one, or a part of it; None: nothing is recorded."""
+        return None
+
     @abstractmethod
     async def close(self, grace: float = 0.0) -> None:
-        """Begin nothing more, give running steps *grace* seconds, hand back what is held, let go of everything."""
+        """Begin nothing more, give running steps *grace* seconds, release what is held, close everything."""
 
 
 class DurableRuntime(Runtime):
     """A runtime that records its runs, can say how they are doing, and lets other processes work on them."""
+
+    @property
+    def records(self) -> DurableRuntime:
+        """This runtime itself."""
+        return self
 
     @property
     def place(self) -> str | None:

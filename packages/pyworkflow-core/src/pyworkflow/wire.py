@@ -6,19 +6,49 @@ have their default are left out. Readers take every spec up to their own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any, cast, get_args
+from datetime import datetime
+from typing import Any
 
 from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
-from pyworkflow.codec.json_text import cut, dumps_plain, loads_plain, quote
+from pyworkflow.codec.json_text import cut, dumps_plain, loads_plain, pieces, quote
 from pyworkflow.errors import StorageError
-from pyworkflow.events import CallStep, Command, Completed, Event, Fired, Plain, Requested, RunCompleted
+from pyworkflow.events import (
+    Abandoned,
+    Attempted,
+    CallStep,
+    CancelRequested,
+    ChildContinued,
+    Command,
+    Completed,
+    Described,
+    Event,
+    Failed,
+    Fired,
+    HandedOut,
+    OpenHook,
+    Patched,
+    Plain,
+    Posted,
+    Received,
+    Requested,
+    Retrying,
+    RunBlocked,
+    RunCancelled,
+    RunCompleted,
+    RunContinued,
+    RunFailed,
+    RunRetried,
+    RunStarted,
+    RunTerminated,
+    StartChild,
+    StartTimer,
+)
+from pyworkflow.model import StepCall
 
-__all__ = ["SPEC", "dumps", "dumps_plain", "loads", "loads_plain"]
+__all__ = ["SPEC", "dumps", "dumps_call", "dumps_plain", "loads", "loads_call", "loads_plain"]
 
 SPEC = 1
 """The newest form of events that this version reads, and the one it writes."""
@@ -26,8 +56,10 @@ SPEC = 1
 
 def dumps(events: Sequence[Event]) -> str:
     """Return *events* as JSON text."""
-    texts = ",".join([_WRITERS[type(event)](event) for event in events])
-    return f'{{"spec":{SPEC},"events":[{texts}]}}'
+    texts = []
+    for event in events:
+        texts.append(_WRITERS[type(event)](event))  # noqa: PERF401 -- a comprehension is one call more
+    return f'{{"spec":{SPEC},"events":[{",".join(texts)}]}}'
 
 
 def loads(text: str | bytes) -> list[Event]:
@@ -49,15 +81,63 @@ def loads(text: str | bytes) -> list[Event]:
         raise StorageError(f"damaged events: {error} in {cut(text)}") from None
 
 
+def dumps_call(call: StepCall | None) -> str | None:
+    """Return the call of a dispatched step as JSON text, the form in which every storage keeps it; None stays None."""
+    return None if call is None else dumps_plain([call.name, call.args, call.kwargs, call.attempt])
+
+
+def loads_call(text: str | bytes | None) -> StepCall | None:
+    """Return the call in a JSON text that `dumps_call` wrote.
+
+    Raises:
+        StorageError: The text is damaged.
+    """
+    if text is None:
+        return None
+    data = loads_plain(text)
+    if type(data) is not list or [type(part) for part in data] != [str, list, dict, int]:
+        raise StorageError(f"damaged call of a step: {cut(text)}")
+    return StepCall(*data)
+
+
+# -- what is stored as what ----------------------------------------------------------
+
+EVENT_NAMES: dict[type[Event], str] = {
+    RunStarted: "run_started",
+    Requested: "requested",
+    Completed: "completed",
+    Failed: "failed",
+    Fired: "fired",
+    Received: "received",
+    Posted: "posted",
+    Patched: "patched",
+    Described: "described",
+    Abandoned: "abandoned",
+    ChildContinued: "child_continued",
+    HandedOut: "handed_out",
+    Attempted: "attempted",
+    Retrying: "retrying",
+    CancelRequested: "cancel_requested",
+    RunCompleted: "run_completed",
+    RunFailed: "run_failed",
+    RunCancelled: "run_cancelled",
+    RunTerminated: "run_terminated",
+    RunContinued: "run_continued",
+    RunBlocked: "run_blocked",
+    RunRetried: "run_retried",
+}
+"""The name under which each event is stored, its ``"type"``. A class may be renamed; its name here never changes."""
+
+COMMAND_NAMES: dict[type[Command], str] = {
+    CallStep: "step",
+    StartTimer: "timer",
+    OpenHook: "hook",
+    StartChild: "child",
+}
+"""The name under which each command is stored, its ``"kind"``; the same holds."""
+
+
 # -- the converter -------------------------------------------------------------------
-
-
-def _tag_of_event(cls: type) -> str:
-    return re.sub(r"(?<=.)([A-Z])", r"_\1", cls.__name__).lower()
-
-
-def _tag_of_command(cls: Any) -> str:
-    return cast("str", cls.kind)
 
 
 def _is_plain(cls: Any) -> bool:
@@ -89,8 +169,8 @@ def _converter() -> Converter:
     converter.register_structure_hook(float, _exactly(float, int))
     for kind in (bool, int, str):
         converter.register_structure_hook(kind, _exactly(kind))
-    configure_tagged_union(Command, converter, tag_name="kind", tag_generator=_tag_of_command)
-    configure_tagged_union(Event, converter, tag_name="type", tag_generator=_tag_of_event)
+    configure_tagged_union(Command, converter, tag_name="kind", tag_generator=COMMAND_NAMES.__getitem__)
+    configure_tagged_union(Event, converter, tag_name="type", tag_generator=EVENT_NAMES.__getitem__)
     return converter
 
 
@@ -109,46 +189,30 @@ _read_any_requested = _reader(Requested)
 # -- the events of every step and timer, by hand: they are what a run is made of -----------------------
 
 
-def _text(value: Plain) -> str:
-    kind = type(value)
-    if kind is int:
-        return int.__repr__(value)
-    return quote(value) if kind is str else dumps_plain(value)
-
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_lately: list[tuple[datetime, str]] = [(_EPOCH, _EPOCH.isoformat())]
-
-
-def _time(at: datetime) -> str:
-    known, text = _lately[0]
-    if known is not at:  # a result and the request of the next step have one
-        text = at.isoformat()
-        _lately[0] = at, text
-    return text
-
-
 def _write_completed(event: Completed) -> str:
-    return f'{{"at":"{_time(event.at)}","op":{event.op},"value":{_text(event.value)},"type":"completed"}}'
+    value = "".join(pieces(event.value, 0))
+    return f'{{"at":"{event.at.isoformat()}","op":{event.op},"value":{value},"type":"completed"}}'
 
 
 def _write_requested(event: Requested) -> str:
     command = event.command
     if type(command) is not CallStep:
         return _write_any(event)
-    kwargs = dumps_plain(command.kwargs) if command.kwargs else "{}"
+    args = "".join(pieces(command.args, 0))
+    kwargs = "".join(pieces(command.kwargs, 0)) if command.kwargs else "{}"
     return (
-        f'{{"at":"{_time(event.at)}","command":{{"op":{command.op},"name":{quote(command.name)},'
-        f'"args":{dumps_plain(command.args)},"kwargs":{kwargs},"kind":"step"}},"type":"requested"}}'
+        f'{{"at":"{event.at.isoformat()}","command":{{"op":{command.op},"name":{quote(command.name)},'
+        f'"args":{args},"kwargs":{kwargs},"kind":"step"}},"type":"requested"}}'
     )
 
 
 def _write_fired(event: Fired) -> str:
-    return f'{{"at":"{_time(event.at)}","op":{event.op},"type":"fired"}}'
+    return f'{{"at":"{event.at.isoformat()}","op":{event.op},"type":"fired"}}'
 
 
 def _write_run_completed(event: RunCompleted) -> str:
-    return f'{{"at":"{_time(event.at)}","value":{_text(event.value)},"type":"run_completed"}}'
+    value = "".join(pieces(event.value, 0))
+    return f'{{"at":"{event.at.isoformat()}","value":{value},"type":"run_completed"}}'
 
 
 def _read_fired(data: Any) -> Fired:
@@ -161,7 +225,7 @@ def _read_completed(data: Any) -> Completed:
 
 def _read_requested(data: Any) -> Event:
     command = data["command"]
-    if command["kind"] != CallStep.kind:
+    if command["kind"] != COMMAND_NAMES[CallStep]:
         return _read_any_requested(data)
     op, name = _whole(command["op"]), command["name"]
     if type(name) is not str:
@@ -181,14 +245,14 @@ def _write_any(event: Any) -> str:
 
 
 _WRITERS: dict[type, Callable[[Any], str]] = {
-    **dict.fromkeys(get_args(Event), _write_any),
+    **dict.fromkeys(EVENT_NAMES, _write_any),
     Completed: _write_completed,
     Requested: _write_requested,
     Fired: _write_fired,
     RunCompleted: _write_run_completed,
 }
 _READERS: dict[str, Callable[[Any], Event]] = {
-    **{_tag_of_event(cls): _reader(cls) for cls in get_args(Event)},
+    **{name: _reader(cls) for cls, name in EVENT_NAMES.items()},
     "completed": _read_completed,
     "requested": _read_requested,
     "fired": _read_fired,

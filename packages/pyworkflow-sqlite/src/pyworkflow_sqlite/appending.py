@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from pyworkflow.errors import Conflict, LeaseLost, RunEnded, RunNotFound
-from pyworkflow.model import Effects, Job, Status
-from pyworkflow_sqlite.database import Row
+from pyworkflow.model import Append, Status
 from pyworkflow_sqlite.effects import (
     ADD_EVENTS,
     LENGTH,
@@ -18,9 +16,12 @@ from pyworkflow_sqlite.effects import (
     check_hooks,
     check_new,
     check_open,
+    packed_messages,
+    packed_runs,
     write_effects,
     write_job,
 )
+from pyworkflow_sqlite.rows import JobRow, job_row, micros_or_none
 
 _FINAL = tuple(status.value for status in Status if status.is_final)
 _HOLDER = "select worker, epoch from jobs where run_id = ? and op = ?"
@@ -32,63 +33,52 @@ ADD_HELD = (
 )
 
 
+HeldRow = tuple[str, int, str, int, str, int, int, int, str]
+"""The values of `ADD_HELD`."""
+
+
 @define(eq=False)
-class Append:
-    """An append with all that goes with it, as an operation of the database; see `Storage.append`.
+class Write:
+    """An append as an operation of the database.
 
     Attributes:
         path: The file, for messages.
-        count: How many events there are in *data*.
-        jobs: As rows.
-        ended: When the run ended, if it does.
-        messages: What other runs are told.
-        new: The runs that are created.
+        append: What to write.
+        data: Its events as stored.
+        held: The row of its events, if all that there is to check is the lease and the length, which `ADD_HELD` does.
+        jobs: Its jobs as rows; like the next two made before the transaction, which must be short.
+        messages: What other runs get.
+        new_runs: The runs that are created.
     """
 
     path: str
-    run_id: str
-    count: int
+    append: Append
     data: str
-    expected: int | None
-    lease: Job | None
-    status: Status | None = None
-    finish: bool = False
-    jobs: Sequence[tuple[Any, ...]] = ()
-    ended: int | None = None
-    also: Effects | None = None
-    messages: Packed = ()
-    new: Packed = ()
+    held: HeldRow | None
+    jobs: Sequence[JobRow] = field(init=False)
+    messages: Packed = field(init=False)
+    new_runs: Packed = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        append = self.append
+        self.jobs = [job_row(job) for job in append.jobs]
+        self.messages, self.new_runs = packed_messages(append), packed_runs(append)
 
     def __call__(self, db: sqlite3.Connection) -> int:
         """Write it, within a transaction; return the new length of the history."""
-        length = self.expected or 0
-        if not self._is_held() or db.execute(ADD_HELD, self._values()).rowcount != 1:
+        append = self.append
+        length, count = append.expected or 0, len(append.events)
+        if self.held is None or db.execute(ADD_HELD, self.held).rowcount != 1:
             length = self._check(db)
-            if self.count:
-                db.execute(ADD_EVENTS, (self.run_id, length + 1, self.count, self.data))
+            if count:
+                db.execute(ADD_EVENTS, (append.run_id, length + 1, count, self.data))
         self._write_rest(db)
-        return length + self.count
-
-    def row(self) -> Row | None:
-        """Return what a step of a sequence comes to, which writes nothing but events."""
-        if self.status is not None or self.also is not None or self.jobs or self.finish or not self._is_held():
-            return None
-        return ADD_HELD, self._values(), self.expected + self.count  # type: ignore[operator]  # it is held
-
-    def _is_held(self) -> bool:
-        """Whether all that there is to be checked is the lease and the length."""
-        also, lease = self.also, self.lease
-        if self.expected is None or lease is None or lease.lapsed or not self.count:
-            return False
-        return also is None or not (also.hooks or also.begin)
-
-    def _values(self) -> tuple[Any, ...]:
-        run_id, lease, seq = self.run_id, self.lease, self.expected + 1  # type: ignore[operator]  # it is held
-        return run_id, seq, run_id, lease.op, lease.worker, lease.epoch, seq, self.count, self.data  # type: ignore[union-attr]
+        return length + count
 
     def _check(self, db: sqlite3.Connection) -> int:
-        """Return the length of a history, if it may be added to."""
-        run_id, lease, also = self.run_id, self.lease, self.also
+        """Return the length of the history, if it may be added to."""
+        append = self.append
+        run_id, lease, effects = append.run_id, append.lease, append.effects
         if lease is not None:
             held = db.execute(_HOLDER, (run_id, lease.op)).fetchone()
             if held != (lease.worker, lease.epoch):
@@ -99,33 +89,35 @@ class Append:
             if row is None:
                 msg = f"there is no run {run_id!r} in {self.path}"
                 raise RunNotFound(msg)
-            if self.status is None and row[0] in _FINAL:
+            if append.status is None and row[0] in _FINAL:
                 msg = f"run {run_id!r} has ended already: it is {row[0]}"
                 raise RunEnded(msg)
         length: int = db.execute(LENGTH, (run_id,)).fetchone()[0]
-        if self.expected is not None and self.expected != length:
-            msg = f"the history of run {run_id!r} is {length} events long, not {self.expected}"
+        if append.expected is not None and append.expected != length:
+            msg = f"the history of run {run_id!r} is {length} events long, not {append.expected}"
             raise Conflict(msg)
-        if also is not None:
-            check_hooks(db, also.hooks)
-            check_new(db, also)
+        if effects is not None:
+            check_hooks(db, effects.hooks)
+            check_new(db, effects)
             if lease is None:
-                check_open(db, run_id, also.close)
+                check_open(db, run_id, effects.close)
         return length
 
     def _write_rest(self, db: sqlite3.Connection) -> None:
-        run_id, lease, status = self.run_id, self.lease, self.status
+        append = self.append
+        run_id, lease, status = append.run_id, append.lease, append.status
         if status is not None:
-            db.execute("update runs set status = ?, ended_at = ? where id = ?", (status.value, self.ended, run_id))
+            ended = micros_or_none(append.now) if status.is_final else None
+            db.execute("update runs set status = ?, ended_at = ? where id = ?", (status.value, ended, run_id))
             if status is not Status.RUNNING:
                 db.execute("delete from jobs where run_id = ?", (run_id,))
             if status.is_final:
                 db.execute("delete from hooks where run_id = ?", (run_id,))
         if lease is not None and lease.lapsed:
             db.execute("update jobs set lapsed = 0 where run_id = ? and op = ?", (run_id, lease.op))
-        if self.finish and lease is not None and status in {None, Status.RUNNING}:  # else they are all gone
+        if append.finish and lease is not None and status in {None, Status.RUNNING}:  # else they are all gone
             db.execute("delete from jobs where run_id = ? and op = ?", (run_id, lease.op))
         for row in self.jobs:
             write_job(db, row, owned=lease is not None and lease.op == row[1])
-        if self.also is not None:
-            write_effects(db, run_id, self.also, self.messages, self.new)
+        if append.effects is not None:
+            write_effects(db, run_id, append.effects, self.messages, self.new_runs)

@@ -16,13 +16,13 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from attrs import define, field
 
 from pyworkflow.errors import StorageBusy, StorageError, WorkflowError
+from pyworkflow_sqlite.explanations import explained, name_of, unusable
 from pyworkflow_sqlite.schema import migrate
 
 QUICK = 0.001
@@ -36,17 +36,6 @@ Operation = Callable[[sqlite3.Connection], T]
 Row = tuple[str, tuple[Any, ...], Any]
 """All that an operation comes to if all is as it expects, and none of it else: a statement that writes one row, its
 values, and the result."""
-
-_ADVICE = {
-    "SQLITE_FULL": "the disk is full; free some space, nothing acknowledged is lost",
-    "SQLITE_READONLY": "it cannot be written; check the permissions of the file and of its folder",
-    "SQLITE_CANTOPEN": "it cannot be opened; check that its folder exists and that this user may write there",
-    "SQLITE_PERM": "it cannot be opened; check its permissions",
-    "SQLITE_IOERR": "reading or writing failed; check the disk, nothing acknowledged is lost",
-    "SQLITE_CORRUPT": "the file is damaged; restore it from a backup, or salvage it with the sqlite3 command .recover",
-    "SQLITE_NOTADB": "the file is not a SQLite database; give pyworkflow a file of its own",
-    "SQLITE_TOOBIG": "a value is larger than SQLite takes",
-}
 
 
 @define(eq=False)
@@ -137,16 +126,21 @@ class Database:
 
     def submit(self, operation: Operation[T], *, writes: bool, row: Row | None = None) -> Awaitable[T]:
         """Have *operation* carried out, or the *row* that it comes to; what is returned belongs to the running loop."""
-        self._check()
+        if self._thread is None or self._pid != os.getpid():
+            self._reopen()
         self._submitted += 1
         if self._alone and self._submitted == 1 and writes and self._took < QUICK:
-            done = self._done_here(_Item(operation, writes, row))
+            done = self._do_here(operation) if row is None else self._add_here(row)
             if done is not None:
                 return done
-        loop = asyncio.get_running_loop()
+        return self._gather(_Item(operation, writes, row, loop=asyncio.get_running_loop()))
+
+    def _gather(self, item: _Item) -> Awaitable[Any]:
+        """Leave *item* to the thread, together with all that is submitted in this turn of the loop."""
+        loop = item.loop
+        assert loop is not None  # noqa: S101 -- it was submitted on one
+        item.future = future = loop.create_future()
         gathered = self._gathered.get(loop)
-        future: asyncio.Future[T] = loop.create_future()
-        item = _Item(operation, writes, row, future, loop)
         if gathered is None:
             self._gathered[loop] = [item]
             loop.call_soon(self._hand_over, loop)
@@ -164,12 +158,31 @@ class Database:
         else:
             self._queue.put(items)
 
-    def _done_here(self, item: _Item) -> _Done | None:
-        """Carry out what is alone at once, unless the connection or the file is in use."""
+    def _add_here(self, row: Row) -> _Done | None:
+        """Write *row* at once; None: the connection or the file is in use, or the row is not written as it is."""
+        if not self._in_use.acquire(blocking=False):
+            return None
+        statement, values, result = row
+        started = time.perf_counter()
+        try:
+            if not self._commit(self._connection, statement, values):
+                return None
+        except sqlite3.Error:  # the thread tries again, with patience, and explains it
+            return None
+        finally:
+            self._in_use.release()
+        self._took = time.perf_counter() - started
+        self._written += 1
+        if self._written >= CHECKPOINT:
+            self._queue.put([])
+        return _Done(self, result)
+
+    def _do_here(self, operation: Operation[Any]) -> _Done | None:
+        """Carry out *operation* at once; None: the connection or the file is in use."""
         if not self._in_use.acquire(blocking=False):
             return None
         try:
-            result = self._carry_out(self._connection, [item], patience=0.0)[0]
+            result = self._carry_out(self._connection, [_Item(operation, writes=True)], patience=0.0)[0]
         finally:
             self._in_use.release()
         if isinstance(result, StorageBusy):
@@ -185,19 +198,20 @@ class Database:
 
     def call(self, operation: Operation[T], *, writes: bool) -> T:
         """Have the thread carry out *operation* and block until it has."""
-        self._check()
+        if self._thread is None or self._pid != os.getpid():
+            self._reopen()
         future: Future[T] = Future()
         self._queue.put([_Item(operation, writes, future=future)])
         return future.result()
 
-    def _check(self) -> None:
-        if self._thread is None or self._pid != os.getpid():
-            if self._pid and self._pid != os.getpid():
-                self._opening, self._in_use = threading.Lock(), threading.Lock()  # the parent may have held them
-                self.open()
-                return
-            msg = f"the storage {self.path} is not open"
-            raise StorageError(msg)
+    def _reopen(self) -> None:
+        """Open the file again in a forked child; elsewhere it is an error that it is not open."""
+        if self._pid and self._pid != os.getpid():
+            self._opening, self._in_use = threading.Lock(), threading.Lock()  # the parent may have held them
+            self.open()
+            return
+        msg = f"the storage {self.path} is not open"
+        raise StorageError(msg)
 
     # -- on the thread ---------------------------------------------------------------------
 
@@ -242,7 +256,7 @@ class Database:
                     os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
-            raise _unusable(self.path, error) from error
+            raise unusable(self.path, error) from error
         try:
             self._insist(lambda: connection.execute("pragma journal_mode = wal"), self.patience)
             connection.execute(f"pragma synchronous = {self.synchronous}")
@@ -255,7 +269,7 @@ class Database:
                 raise
         except sqlite3.Error as error:
             connection.close()
-            raise self._explained(error) from error
+            raise explained(self.path, error) from error
         except BaseException:
             connection.close()
             raise
@@ -273,7 +287,7 @@ class Database:
             return [error] * len(batch)
         except Exception as error:  # noqa: BLE001 -- handed to the caller
             if len(batch) == 1:
-                return [self._explained(error) if isinstance(error, sqlite3.Error) else error]
+                return [explained(self.path, error) if isinstance(error, sqlite3.Error) else error]
         # One of them may be what fails: each gets a transaction of its own.
         return [result for item in batch for result in self._carry_out(connection, [item], patience)]
 
@@ -326,7 +340,7 @@ class Database:
             try:
                 return act()
             except sqlite3.OperationalError as error:
-                if not _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                if not name_of(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
                     raise
                 if time.monotonic() >= deadline:
                     msg = (
@@ -341,14 +355,9 @@ class Database:
         try:
             return item.operation(connection)
         except sqlite3.Error as error:
-            return self._explained(error)
+            return explained(self.path, error)
         except Exception as error:  # noqa: BLE001 -- handed to the caller
             return error
-
-    def _explained(self, error: sqlite3.Error) -> StorageError:
-        name = _name(error)
-        advice = next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "see the cause")
-        return StorageError(f"{self.path}: {error}: {advice}")
 
 
 def _one(connection: sqlite3.Connection, item: _Item) -> Any:
@@ -367,19 +376,6 @@ def _add(connection: sqlite3.Connection, rows: Sequence[Row]) -> bool:
             connection.execute("rollback to rows")
             return False
     return True
-
-
-def _name(error: sqlite3.Error) -> str:
-    return getattr(error, "sqlite_errorname", "") or ""
-
-
-def _unusable(path: str, error: Exception) -> StorageError:
-    folder = Path(path).absolute().parent
-    if not folder.is_dir():
-        return StorageError(f"{path} cannot be opened: the folder {folder} does not exist; create it first")
-    if Path(path).is_dir():
-        return StorageError(f"{path} cannot be opened: it is a folder; give the path of a file in it")
-    return StorageError(f"{path} cannot be opened: {error}; check the permissions of the file and of its folder")
 
 
 def _deliver(batch: Sequence[_Item], results: Sequence[Any]) -> None:

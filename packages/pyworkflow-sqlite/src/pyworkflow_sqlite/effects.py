@@ -4,46 +4,46 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
 
 from pyworkflow import wire
 from pyworkflow.errors import HookClosed, HookTaken, RunExists
 from pyworkflow.events import Plain
-from pyworkflow.model import RUN_OP, Effects, Hook, Job, Run, Status
-from pyworkflow_sqlite.rows import job_row, micros, micros_or_none
+from pyworkflow.model import RUN_OP, Append, Effects, Hook, Job, Run, Status
+from pyworkflow_sqlite.rows import JobRow, job_row, micros, micros_or_none
 
 LENGTH = "select coalesce((select seq + n - 1 from events where run_id = ? order by seq desc limit 1), 0)"
 ADD_EVENTS = "insert into events (run_id, seq, n, data) values (?, ?, ?, ?)"
 ADD_JOB = "insert into jobs (run_id, op, workflow, queue, data, due, worker, epoch) values (?, ?, ?, ?, ?, ?, ?, ?)"
 
-Packed = Sequence[tuple[int, str, tuple[Any, ...]]]
-"""For each run that is told something, or created: how many events, the events as stored, and the job to make due."""
+Packed = Sequence[tuple[int, str, JobRow]]
+"""For each run that gets a message, or is created: how many events, the events as stored, and the job to make due."""
 
 
-def told(also: Effects, now: datetime | None) -> Packed:
+def packed_messages(append: Append) -> Packed:
     """Return the messages of an append as they are stored."""
+    messages = () if append.effects is None else append.effects.messages
     return [
-        (len(message.events), wire.dumps(message.events), job_row(Job(message.run_id, RUN_OP, now)))
-        for message in also.tell
+        (len(message.events), wire.dumps(message.events), job_row(Job(message.run_id, RUN_OP, append.now)))
+        for message in messages
     ]
 
 
-def begun(also: Effects, now: datetime | None) -> Packed:
+def packed_runs(append: Append) -> Packed:
     """Return the runs that an append creates as they are stored."""
+    new_runs = () if append.effects is None else append.effects.new_runs
     return [
-        (len(new.events), wire.dumps(new.events), job_row(Job(new.run.id, RUN_OP, now, new.run.workflow)))
-        for new in also.begin
+        (len(new.events), wire.dumps(new.events), job_row(Job(new.run.id, RUN_OP, append.now, new.run.workflow)))
+        for new in new_runs
     ]
 
 
-def check_new(db: sqlite3.Connection, also: Effects) -> None:
+def check_new(db: sqlite3.Connection, effects: Effects) -> None:
     """Refuse to create runs that are there.
 
     Raises:
         RunExists: One is.
     """
-    for new in also.begin:
+    for new in effects.new_runs:
         other = db.execute("select workflow from runs where id = ?", (new.run.id,)).fetchone()
         if other is not None:
             msg = f"there is a run {new.run.id!r} already, of workflow {other[0]!r}"
@@ -98,34 +98,34 @@ def set_attributes(db: sqlite3.Connection, run_id: str, attributes: Mapping[str,
         db.execute("insert or replace into attributes values (?, ?, ?)", values)
 
 
-def write_effects(db: sqlite3.Connection, run_id: str, also: Effects, messages: Packed, new: Packed) -> None:
+def write_effects(db: sqlite3.Connection, run_id: str, effects: Effects, messages: Packed, new: Packed) -> None:
     """Write what goes with an append to *run_id*."""
-    open_hooks(db, also.hooks)
-    set_attributes(db, run_id, also.attributes)
-    for token in also.close:
+    open_hooks(db, effects.hooks)
+    set_attributes(db, run_id, effects.attributes)
+    for token in effects.close:
         db.execute("delete from hooks where token = ? and run_id = ?", (token, run_id))
-    for op in also.drop:
+    for op in effects.drop:
         db.execute("delete from jobs where run_id = ? and op = ? and worker is null", (run_id, op))
         db.execute("update jobs set woken = 2 where run_id = ? and op = ?", (run_id, op))
     for count, data, job in messages:
-        _tell(db, count, data, job)
-    for one, (count, data, job) in zip(also.begin, new, strict=True):
+        _deliver(db, count, data, job)
+    for one, (count, data, job) in zip(effects.new_runs, new, strict=True):
         add_run(db, one.run, count, data)
         db.execute(ADD_JOB, job)
 
 
-def _tell(db: sqlite3.Connection, count: int, data: str, job: tuple[Any, ...]) -> None:
-    run_id, op, _, *rest = job
+def _deliver(db: sqlite3.Connection, count: int, data: str, job: JobRow) -> None:
+    run_id, op, _, queue, call, due, worker, epoch = job
     row = db.execute("select workflow, status from runs where id = ?", (run_id,)).fetchone()
     if row is None or Status(row[1]).is_final:
         return
     (length,) = db.execute(LENGTH, (run_id,)).fetchone()
     db.execute(ADD_EVENTS, (run_id, length + 1, count, data))
     if row[1] == Status.RUNNING.value:
-        write_job(db, (run_id, op, row[0], *rest), owned=False)
+        write_job(db, (run_id, op, row[0], queue, call, due, worker, epoch), owned=False)
 
 
-def write_job(db: sqlite3.Connection, row: tuple[Any, ...], *, owned: bool) -> None:
+def write_job(db: sqlite3.Connection, row: JobRow, *, owned: bool) -> None:
     """Write a job: the one that is *owned* as it is, another one only to make it due."""
     run_id, op, _, _, data, due, worker, _ = row
     old = db.execute("select due, worker from jobs where run_id = ? and op = ?", (run_id, op)).fetchone()

@@ -8,7 +8,7 @@ from typing import Any, cast
 from pyworkflow import wire
 from pyworkflow.errors import DamagedHistory
 from pyworkflow.events import Event, Plain
-from pyworkflow.model import Hook, Job, Run, Status
+from pyworkflow.model import Hook, Job, Lease, Run, Status
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -88,10 +88,20 @@ def events_of(run_id: str, rows: list[tuple[int, int, str]], after: int) -> list
     return events
 
 
-def job_row(job: Job) -> tuple[Any, ...]:
-    """Return a job as the values of its columns."""
-    data = None if job.data is None else wire.dumps_plain(job.data)
-    return job.run_id, job.op, job.workflow, job.queue, data, micros_or_none(job.due), job.worker, job.epoch
+JobRow = tuple[str, int, str, str, str | None, int | None, str | None, int]
+"""A job as the values of its columns: run, operation, workflow, queue, call, due, worker, epoch."""
+
+
+def job_row(job: Job) -> JobRow:
+    """Return the row of a job that is free."""
+    call, due = wire.dumps_call(job.call), micros_or_none(job.due)
+    return job.run_id, job.op, job.workflow, job.queue, call, due, None, 0
+
+
+def held_row(lease: Lease) -> JobRow:
+    """Return the row of a job that is created under *lease*."""
+    call = wire.dumps_call(lease.call)
+    return lease.run_id, lease.op, lease.workflow, lease.queue, call, None, lease.worker, lease.epoch
 
 
 def hook_of(row: tuple[Any, ...]) -> Hook:

@@ -10,22 +10,24 @@ from collections import defaultdict
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pyworkflow import wire
 from pyworkflow.errors import ConfigError, DamagedHistory, RunNotFound
-from pyworkflow.events import Event, Plain
-from pyworkflow.model import Effects, History, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.events import Event
+from pyworkflow.model import Append, History, Hook, Job, Lease, Page, Run, RunQuery, Status, StepCall
 from pyworkflow.ports import Storage
-from pyworkflow_sqlite.appending import Append
+from pyworkflow_sqlite.appending import ADD_HELD, HeldRow, Write
 from pyworkflow_sqlite.database import Database
-from pyworkflow_sqlite.effects import ADD_JOB, add_run, begun, check_hooks, open_hooks, told
+from pyworkflow_sqlite.effects import ADD_JOB, add_run, check_hooks, open_hooks
 from pyworkflow_sqlite.liveness import liveness
 from pyworkflow_sqlite.rows import (
     HOOK_COLUMNS,
     RUN_COLUMNS,
     events_of,
+    held_row,
     hook_of,
     job_row,
     micros,
@@ -101,10 +103,18 @@ class SQLiteStorage(Storage):
     # -- runs ----------------------------------------------------------------------------
 
     async def create(
-        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+        self,
+        run: Run,
+        events: Sequence[Event],
+        jobs: Sequence[Job],
+        hooks: Sequence[Hook] = (),
+        *,
+        lease: Lease | None = None,
     ) -> Run | None:
         """Add a run; see `Storage.create`."""
         data, rows = wire.dumps(events), [job_row(job) for job in jobs]
+        if lease is not None:
+            rows.append(held_row(lease))
 
         def operation(db: sqlite3.Connection) -> Any:
             taken = db.execute(
@@ -123,6 +133,20 @@ class SQLiteStorage(Storage):
         taken = await self._database.submit(operation, writes=True)
         return None if taken is None else run_of(taken)
 
+    async def run(self, run_id: str) -> Run:
+        """Return a run; see `Storage.run`."""
+
+        def operation(db: sqlite3.Connection) -> Any:
+            return db.execute(f"select {RUN_COLUMNS} from runs where id = ?", (run_id,)).fetchone()  # noqa: S608 -- a constant
+
+        return run_of(self._found(run_id, await self._database.submit(operation, writes=False)))
+
+    def _found(self, run_id: str, row: Any) -> Any:
+        if row is None:
+            msg = f"there is no run {run_id!r} in {self.path}"
+            raise RunNotFound(msg)
+        return row
+
     async def load(self, run_id: str, after: int = 0) -> History:
         """Return a run and its later events; see `Storage.load`."""
 
@@ -137,10 +161,7 @@ class SQLiteStorage(Storage):
             return row, db.execute(query, (run_id, run_id, after + 1)).fetchall()
 
         row, packed = await self._database.submit(operation, writes=False)
-        if row is None:
-            msg = f"there is no run {run_id!r} in {self.path}"
-            raise RunNotFound(msg)
-        return _history(row, packed, after)
+        return _history(self._found(run_id, row), packed, after)
 
     async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:
         """Return runs and their histories; see `Storage.load_many`."""
@@ -159,29 +180,19 @@ class SQLiteStorage(Storage):
                 found[row[0]] = _history(row, by_run[row[0]])
         return found
 
-    def append(
-        self,
-        run_id: str,
-        events: Sequence[Event],
-        jobs: Sequence[Job] = (),
-        *,
-        expected: int | None = None,
-        lease: Job | None = None,
-        finish: bool = False,
-        status: Status | None = None,
-        now: datetime | None = None,
-        also: Effects | None = None,
-    ) -> Awaitable[int]:
+    def append(self, append: Append) -> Awaitable[int]:
         """Add to a history; see `Storage.append`."""
-        append = Append(self.path, run_id, len(events), wire.dumps(events) if events else "", expected, lease, status)
-        if jobs:
-            append.jobs = [job_row(job) for job in jobs]
-        if also is not None:
-            append.also, append.messages, append.new = also, told(also, now), begun(also, now)
-        if finish or status is not None:
-            append.finish = finish
-            append.ended = micros(now) if now is not None and status is not None and status.is_final else None
-        return self._database.submit(append, writes=True, row=append.row())
+        events, lease, effects, expected = append.events, append.lease, append.effects, append.expected
+        data = wire.dumps(events) if events else ""
+        held = row = None
+        opens = effects is not None and (effects.hooks or effects.new_runs)  # which has to be checked besides
+        if events and lease is not None and expected is not None and not lease.lapsed and not opens:
+            seq, fence = expected + 1, (lease.op, lease.worker, lease.epoch)
+            held = (append.run_id, seq, append.run_id, *fence, seq, len(events), data)
+            if effects is None and append.status is None and not append.jobs and not append.finish:
+                row = ADD_HELD, held, expected + len(events)  # a step of a sequence: nothing else is written
+        write = partial(_write, self.path, append, data, held)
+        return self._database.submit(write, writes=True, row=row)
 
     # -- hooks ---------------------------------------------------------------------------
 
@@ -269,8 +280,8 @@ class SQLiteStorage(Storage):
         *,
         workflows: Collection[str] | None = None,
         queues: Collection[str] = ("",),
-    ) -> list[Job]:
-        """Take jobs whose time has come; see `Storage.claim`."""
+    ) -> list[Lease]:
+        """Claim jobs whose time has come; see `Storage.claim`."""
         self._enter(worker)
         time, until = micros(now), micros(now + lease)
         of_workflows = "true" if workflows is None else "workflow in (select value from json_each(:workflows))"
@@ -296,9 +307,9 @@ class SQLiteStorage(Storage):
 
         claimed = await self._database.submit(operation, writes=True)
         return [
-            Job(
-                run_id, op, None, workflow, queue, _job_data(run_id, op, data),
-                worker, epoch, bool(lapsed), recoveries, length or 0,
+            Lease(
+                run_id, op, worker, epoch, workflow, queue, _call(run_id, op, data),
+                bool(lapsed), recoveries, length or 0,
             )
             for run_id, op, workflow, queue, data, epoch, lapsed, recoveries, length in claimed
         ]  # fmt: skip
@@ -344,6 +355,10 @@ class SQLiteStorage(Storage):
             self._workers.add(worker)
 
 
+def _write(path: str, append: Append, data: str, held: HeldRow | None, db: sqlite3.Connection) -> int:
+    return Write(path, append, data, held)(db)
+
+
 def _history(row: tuple[Any, ...], packed: list[Any], after: int = 0) -> History:
     run = run_of(row)
     if after == 0 and (not packed or packed[0][0] != 1):
@@ -352,9 +367,9 @@ def _history(row: tuple[Any, ...], packed: list[Any], after: int = 0) -> History
     return run, events_of(run.id, packed, after)
 
 
-def _job_data(run_id: str, op: int, data: Any) -> Plain | None:
+def _call(run_id: str, op: int, data: Any) -> StepCall | None:
     try:
-        return None if data is None else wire.loads_plain(data)
+        return wire.loads_call(data)
     except Exception as error:  # noqa: BLE001 -- one damaged job must not keep the others from being done
         logger.warning("the data of job %s of run %s is damaged: %s", op, run_id, error)
         return None

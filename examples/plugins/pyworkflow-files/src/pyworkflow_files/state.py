@@ -8,22 +8,53 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
-from pyworkflow.model import Hook, Job, Run, Status
+from pyworkflow.model import Hook, Job, Lease, Run, Status, StepCall
 
 Key = tuple[str, int]
 
 
 @frozen
-class Held:
-    """A job, and what its holder has to be told of it.
+class StoredJob:
+    """A job as it is stored, with its lease, if it is held.
 
     Attributes:
-        job: The job.
-        news: ``"woken"``: others wrote to its run; ``"dropped"``: nobody wants it any more.
+        due: When it may be claimed; None: it is held, or waits for a signal.
+        worker: Who holds it; None: nobody.
+        lapsed: A lease of it has lapsed, and no holder has written since.
+        news: What its holder learns by `renew`. ``"woken"``: others wrote to its run; ``"dropped"``: nobody wants it.
     """
 
-    job: Job
+    run_id: str
+    op: int
+    due: datetime | None
+    workflow: str
+    queue: str
+    call: StepCall | None
+    worker: str | None = None
+    epoch: int = 0
+    lapsed: bool = False
+    recoveries: int = 0
     news: str = ""
+
+    @classmethod
+    def free(cls, job: Job) -> StoredJob:
+        """Return a new job that nobody holds."""
+        return cls(job.run_id, job.op, job.due, job.workflow, job.queue, job.call)
+
+    @classmethod
+    def held(cls, lease: Lease) -> StoredJob:
+        """Return a new job that is held under *lease*."""
+        about = lease.workflow, lease.queue, lease.call, lease.worker, lease.epoch
+        return cls(lease.run_id, lease.op, None, *about, recoveries=lease.recoveries)
+
+    def is_held_under(self, lease: Lease) -> bool:
+        """Whether *lease* is the one that holds it."""
+        return (self.worker, self.epoch) == (lease.worker, lease.epoch)
+
+    def lease(self, worker: str, length: int) -> Lease:
+        """Return the lease under which *worker* holds it, on a history of *length* events."""
+        about = self.workflow, self.queue, self.call, self.lapsed, self.recoveries
+        return Lease(self.run_id, self.op, worker, self.epoch, *about, length)
 
 
 @define(eq=False)
@@ -41,7 +72,7 @@ class State:
     runs: dict[str, Run] = field(factory=dict)
     histories: dict[str, list[tuple[int, str]]] = field(factory=dict)
     keys: dict[str, str] = field(factory=dict)
-    jobs: dict[str, dict[int, Held]] = field(factory=dict)
+    jobs: dict[str, dict[int, StoredJob]] = field(factory=dict)
     by_worker: dict[str, dict[Key, None]] = field(factory=dict)
     leases: dict[str, datetime] = field(factory=dict)
     hooks: dict[str, Hook] = field(factory=dict)
@@ -74,8 +105,9 @@ class State:
                     self.keys.pop(run.idempotency_key, None)
             case ["job", run_id, op, due, workflow, queue, data, worker, epoch, lapsed, recoveries, news]:
                 self._remove_job(run_id, op)
-                job = Job(run_id, op, _time_or_none(due), workflow, queue, data, worker, epoch, lapsed, recoveries)
-                self.jobs.setdefault(run_id, {})[op] = Held(job, news)
+                call = None if data is None else StepCall(*data)
+                about = _time_or_none(due), workflow, queue, call, worker, epoch, lapsed, recoveries, news
+                self.jobs.setdefault(run_id, {})[op] = StoredJob(run_id, op, *about)
                 if worker is not None:
                     self.by_worker.setdefault(worker, {})[run_id, op] = None
             case ["no-job", run_id, op]:
@@ -93,12 +125,12 @@ class State:
                 raise ValueError(msg)
 
     def _remove_job(self, run_id: str, op: int) -> None:
-        held = self.jobs.get(run_id, {}).pop(op, None)
-        if held is None:
+        job = self.jobs.get(run_id, {}).pop(op, None)
+        if job is None:
             return
         if not self.jobs[run_id]:
             del self.jobs[run_id]
-        worker = held.job.worker
+        worker = job.worker
         if worker is not None:
             del self.by_worker[worker][run_id, op]
             if not self.by_worker[worker]:
@@ -108,12 +140,12 @@ class State:
         """Yield transactions that make this state out of nothing."""
         for run in self.runs.values():
             yield [run_change(evolve(run, length=0)), *(["events", run.id, *part] for part in self.histories[run.id])]
-        for held in self.all_jobs():
-            yield [job_change(held.job, held.news)]
+        for job in self.all_jobs():
+            yield [job_change(job)]
         yield [hook_change(hook) for hook in self.hooks.values()]
         yield [["lease", worker, until.isoformat()] for worker, until in self.leases.items()]
 
-    def all_jobs(self) -> Iterator[Held]:
+    def all_jobs(self) -> Iterator[StoredJob]:
         """Yield all jobs."""
         for jobs in self.jobs.values():
             yield from jobs.values()
@@ -126,11 +158,15 @@ def run_change(run: Run) -> list[Any]:
     return ["run", run.id, *about, dict(run.attributes)]
 
 
-def job_change(job: Job, news: str = "") -> list[Any]:
+def job_change(job: StoredJob) -> list[Any]:
     """Return the change that adds *job*, or puts it in the place of what it was."""
-    due = job.due and job.due.isoformat()
-    about = due, job.workflow, job.queue, job.data, job.worker, job.epoch, job.lapsed, job.recoveries, news
+    due, call = job.due and job.due.isoformat(), job.call and _call_change(job.call)
+    about = due, job.workflow, job.queue, call, job.worker, job.epoch, job.lapsed, job.recoveries, job.news
     return ["job", job.run_id, job.op, *about]
+
+
+def _call_change(call: StepCall) -> list[Any]:
+    return [call.name, call.args, call.kwargs, call.attempt]
 
 
 def hook_change(hook: Hook) -> list[Any]:

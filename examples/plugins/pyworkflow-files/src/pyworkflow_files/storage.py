@@ -17,7 +17,7 @@ from attrs import frozen
 from pyworkflow import wire
 from pyworkflow.errors import ConfigError, DamagedHistory, StorageError, WorkflowError
 from pyworkflow.events import Event
-from pyworkflow.model import Effects, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import Append, Hook, Job, Lease, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 from pyworkflow_files.journal import Journal
 from pyworkflow_files.state import State
@@ -162,10 +162,20 @@ class FileStorage(Storage):
     # -- runs ----------------------------------------------------------------------------
 
     async def create(
-        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+        self,
+        run: Run,
+        events: Sequence[Event],
+        jobs: Sequence[Job],
+        hooks: Sequence[Hook] = (),
+        *,
+        lease: Lease | None = None,
     ) -> Run | None:
         """Add a run; see `Storage.create`."""
-        return await self._ask(lambda t: t.create(run, events, jobs, hooks), writes=True)
+        return await self._ask(lambda t: t.create(run, events, jobs, hooks, lease), writes=True)
+
+    async def run(self, run_id: str) -> Run:
+        """Return a run; see `Storage.run`."""
+        return await self._ask(lambda t: t.run(run_id), writes=False)
 
     async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
         """Return a run and its later events; see `Storage.load`."""
@@ -192,34 +202,9 @@ class FileStorage(Storage):
             events += part
         return run, events[len(events) - max(0, run.length - after) :]
 
-    async def append(
-        self,
-        run_id: str,
-        events: Sequence[Event],
-        jobs: Sequence[Job] = (),
-        *,
-        expected: int | None = None,
-        lease: Job | None = None,
-        finish: bool = False,
-        status: Status | None = None,
-        now: datetime | None = None,
-        also: Effects | None = None,
-    ) -> int:
+    async def append(self, append: Append) -> int:
         """Add to a history; see `Storage.append`."""
-        return await self._ask(
-            lambda t: t.append(
-                run_id,
-                events,
-                jobs,
-                expected=expected,
-                lease=lease,
-                finish=finish,
-                status=status,
-                now=now,
-                also=also or Effects(),
-            ),
-            writes=True,
-        )
+        return await self._ask(lambda t: t.append(append), writes=True)
 
     # -- hooks ---------------------------------------------------------------------------
 
@@ -262,8 +247,8 @@ class FileStorage(Storage):
         *,
         workflows: Collection[str] | None = None,
         queues: Collection[str] = ("",),
-    ) -> list[Job]:
-        """Take jobs whose time has come; see `Storage.claim`."""
+    ) -> list[Lease]:
+        """Claim jobs whose time has come; see `Storage.claim`."""
         return await self._ask(lambda t: t.claim(worker, now, lease, limit, workflows, queues), writes=True)
 
     def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
@@ -275,7 +260,7 @@ class FileStorage(Storage):
 
         def act(transaction: Transaction) -> datetime | None:
             state = transaction.state
-            free = [held.job.due for held in state.all_jobs() if held.job.worker is None and held.job.due is not None]
+            free = [job.due for job in state.all_jobs() if job.worker is None and job.due is not None]
             leases = [until for worker, until in state.leases.items() if worker in state.by_worker]
             return min([*free, *leases], default=None)
 

@@ -11,8 +11,10 @@ from attrs import define, evolve, field
 from pyworkflow import wire
 from pyworkflow.errors import Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunExists, RunNotFound
 from pyworkflow.events import Event
-from pyworkflow.model import RUN_OP, Effects, Hook, Job, Message, Run, Status
-from pyworkflow_files.state import Held, State, hook_change, job_change, run_change
+from pyworkflow.model import RUN_OP, Append, Effects, Hook, Job, Lease, Message, Run, Status
+from pyworkflow_files.state import State, StoredJob, hook_change, job_change, run_change
+
+_NO_EFFECTS = Effects()
 
 
 @define(eq=False)
@@ -40,7 +42,9 @@ class Transaction:
             raise RunNotFound(msg)
         return run
 
-    def create(self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook]) -> Run | None:
+    def create(
+        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook], lease: Lease | None = None
+    ) -> Run | None:
         """Add a run; see `pyworkflow.ports.Storage.create`."""
         runs, keys = self.state.runs, self.state.keys
         taken = runs.get(run.id)
@@ -52,60 +56,53 @@ class Transaction:
         self._put(run_change(evolve(run, length=0)))
         self._put(["events", run.id, len(events), wire.dumps(events)])
         for job in jobs:
-            self._put(job_change(job))
+            self._put(job_change(StoredJob.free(job)))
+        if lease is not None:
+            self._put(job_change(StoredJob.held(lease)))
         for hook in hooks:
             self._put(hook_change(hook))
         return None
 
-    def append(
-        self,
-        run_id: str,
-        events: Sequence[Event],
-        jobs: Sequence[Job],
-        *,
-        expected: int | None,
-        lease: Job | None,
-        finish: bool,
-        status: Status | None,
-        now: datetime | None,
-        also: Effects,
-    ) -> int:
+    def append(self, append: Append) -> int:
         """Add to a history; see `pyworkflow.ports.Storage.append`."""
-        run = self.run(run_id)
-        self._check(run, expected, lease, status, also)
-        if events:
-            self._put(["events", run_id, len(events), wire.dumps(events)])
-        if status is not None:
-            self._set_status(run_id, status, now)
+        self._check(append)
+        run_id, lease = append.run_id, append.lease
+        if append.events:
+            self._put(["events", run_id, len(append.events), wire.dumps(append.events)])
+        if append.status is not None:
+            self._set_status(run_id, append.status, append.now)
         if lease is not None:
-            held = self._held(run_id, lease.op)
-            if finish:
+            held = self._job(run_id, lease.op)
+            if append.finish:
                 self._forget(run_id, lease.op)
-            elif held is not None and held.job.lapsed:
-                self._put(job_change(evolve(held.job, lapsed=False), held.news))
-        for job in jobs:
+            elif held is not None and held.lapsed:
+                self._put(job_change(evolve(held, lapsed=False)))
+        for job in append.jobs:
             self._write(job, owned=lease is not None and lease.op == job.op)
-        self._affect(run_id, also, now)
+        if append.effects is not None:
+            self._affect(run_id, append.effects, append.now)
         return self.state.runs[run_id].length
 
-    def _check(self, run: Run, expected: int | None, lease: Job | None, status: Status | None, also: Effects) -> None:
+    def _check(self, append: Append) -> None:
+        lease, effects = append.lease, append.effects or _NO_EFFECTS
         if lease is not None:
-            held = self._held(run.id, lease.op)
-            if held is None or (held.job.worker, held.job.epoch) != (lease.worker, lease.epoch):
-                msg = f"run {run.id!r} is held by somebody else now"
+            held = self._job(append.run_id, lease.op)
+            if held is None or not held.is_held_under(lease):
+                msg = f"run {append.run_id!r} is held by another worker now"
                 raise LeaseLost(msg)
-        elif status is None and run.status.is_final:
+        run = self.run(append.run_id)
+        if lease is None and append.status is None and run.status.is_final:
             msg = f"run {run.id!r} has ended already: it is {run.status.value}"
             raise RunEnded(msg)
-        if expected is not None and expected != run.length:
-            msg = f"the history of run {run.id!r} is {run.length} events long, not {expected}"
+        if append.expected is not None and append.expected != run.length:
+            msg = f"the history of run {run.id!r} is {run.length} events long, not {append.expected}"
             raise Conflict(msg)
-        self._check_hooks(also.hooks)
-        for new in also.begin:
+        self._check_hooks(effects.hooks)
+        for new in effects.new_runs:
             if new.run.id in self.state.runs:
                 msg = f"there is a run {new.run.id!r} already"
                 raise RunExists(msg)
-        if lease is None and not all(self._is_open(run.id, token) for token in also.close):
+        if lease is None and not all(self._is_open(run.id, token) for token in effects.close):
             msg = "the hook is closed: it had its payload, has expired, or its run has ended"
             raise HookClosed(msg)
 
@@ -130,27 +127,27 @@ class Transaction:
             for token in [token for token, hook in self.state.hooks.items() if hook.run_id == run_id]:
                 self._put(["no-hook", token])
 
-    def _affect(self, run_id: str, also: Effects, now: datetime | None) -> None:
-        if also.attributes:
+    def _affect(self, run_id: str, effects: Effects, now: datetime | None) -> None:
+        if effects.attributes:
             run = self.state.runs[run_id]
-            self._put(run_change(evolve(run, attributes={**run.attributes, **also.attributes})))
-        for hook in also.hooks:
+            self._put(run_change(evolve(run, attributes={**run.attributes, **effects.attributes})))
+        for hook in effects.hooks:
             self._put(hook_change(hook))
-        for token in also.close:
+        for token in effects.close:
             if self._is_open(run_id, token):
                 self._put(["no-hook", token])
-        for op in also.drop:
-            held = self._held(run_id, op)
-            if held is not None and held.job.worker is None:
+        for op in effects.drop:
+            job = self._job(run_id, op)
+            if job is not None and job.worker is None:
                 self._forget(run_id, op)
-            elif held is not None:
-                self._put(job_change(held.job, "dropped"))
-        for message in also.tell:
-            self._tell(message, now)
-        for new in also.begin:
+            elif job is not None:
+                self._put(job_change(evolve(job, news="dropped")))
+        for message in effects.messages:
+            self._deliver(message, now)
+        for new in effects.new_runs:
             self.create(new.run, new.events, [Job(new.run.id, RUN_OP, now, new.run.workflow)], ())
 
-    def _tell(self, message: Message, now: datetime | None) -> None:
+    def _deliver(self, message: Message, now: datetime | None) -> None:
         run = self.state.runs.get(message.run_id)
         if run is None or run.status.is_final:
             return
@@ -179,28 +176,28 @@ class Transaction:
         limit: int,
         workflows: Collection[str] | None,
         queues: Collection[str],
-    ) -> list[Job]:
-        """Take jobs whose time has come; see `pyworkflow.ports.Storage.claim`."""
+    ) -> list[Lease]:
+        """Claim jobs whose time has come; see `pyworkflow.ports.Storage.claim`."""
         leases = self.state.leases
         for other in {**leases, **self.state.by_worker}:
             if other != worker and (other not in leases or leases[other] <= now):
                 self._release(other, now, lapsed=True)
         due = sorted(
-            (held.job.due, held.job.run_id, held.job.op)
-            for held in self.state.all_jobs()
-            if held.job.worker is None
-            and held.job.due is not None
-            and held.job.due <= now
-            and held.job.queue in queues
-            and (workflows is None or held.job.workflow in workflows)
+            (job.due, job.run_id, job.op)
+            for job in self.state.all_jobs()
+            if job.worker is None
+            and job.due is not None
+            and job.due <= now
+            and job.queue in queues
+            and (workflows is None or job.workflow in workflows)
         )
         claimed = []
         for _, run_id, op in due[:limit]:
-            job = self.state.jobs[run_id][op].job
+            job = self.state.jobs[run_id][op]
             recoveries = job.recoveries + job.lapsed
-            job = evolve(job, due=None, worker=worker, epoch=job.epoch + 1, recoveries=recoveries)
-            self._put(job_change(job))
-            claimed.append(evolve(job, length=self.state.runs[run_id].length))
+            held = evolve(job, due=None, worker=worker, epoch=job.epoch + 1, recoveries=recoveries)
+            self._put(job_change(held))
+            claimed.append(held.lease(worker, self.state.runs[run_id].length))
         if claimed:
             self._put(["lease", worker, (now + lease).isoformat()])
         return claimed
@@ -211,45 +208,42 @@ class Transaction:
             self._release(worker, now, lapsed=False)
             return []
         self._put(["lease", worker, (now + lease).isoformat()])
-        told = []
+        woken = []
         for run_id, op in list(self.state.by_worker.get(worker, ())):
-            held = self.state.jobs[run_id][op]
-            if held.news:
-                told.append((run_id, op))
-                if held.news == "dropped":
+            job = self.state.jobs[run_id][op]
+            if job.news:
+                woken.append((run_id, op))
+                if job.news == "dropped":
                     self._forget(run_id, op)
                 else:
-                    self._put(job_change(held.job))
-        return told
+                    self._put(job_change(evolve(job, news="")))
+        return woken
 
     def _release(self, worker: str, now: datetime, *, lapsed: bool) -> None:
         for run_id, op in list(self.state.by_worker.get(worker, ())):
-            held = self.state.jobs[run_id][op]
-            if held.news == "dropped":
+            job = self.state.jobs[run_id][op]
+            if job.news == "dropped":
                 self._forget(run_id, op)
             else:
-                free = evolve(held.job, worker=None, due=now, lapsed=lapsed or held.job.lapsed)
-                self._put(job_change(free))
+                self._put(job_change(evolve(job, worker=None, due=now, lapsed=lapsed or job.lapsed, news="")))
         if worker in self.state.leases:
             self._put(["no-lease", worker])
 
     def _write(self, job: Job, *, owned: bool) -> None:
-        held = self._held(job.run_id, job.op)
-        if held is None:
-            self._put(job_change(job))
-            return
-        old = held.job
-        if owned:
-            data = old.data if job.data is None else job.data
-            self._put(job_change(evolve(old, due=job.due, data=data, worker=job.worker, lapsed=False)))
+        old = self._job(job.run_id, job.op)
+        if old is None:
+            self._put(job_change(StoredJob.free(job)))
+        elif owned:
+            free = evolve(old, due=job.due, call=job.call or old.call, worker=None, lapsed=False, news="")
+            self._put(job_change(free))
         elif old.worker is not None:
-            self._put(job_change(old, held.news or "woken"))
+            self._put(job_change(evolve(old, news=old.news or "woken")))
         elif job.due is not None and (old.due is None or job.due < old.due):
             self._put(job_change(evolve(old, due=job.due)))
 
-    def _held(self, run_id: str, op: int) -> Held | None:
+    def _job(self, run_id: str, op: int) -> StoredJob | None:
         return self.state.jobs.get(run_id, {}).get(op)
 
     def _forget(self, run_id: str, op: int) -> None:
-        if self._held(run_id, op) is not None:
+        if self._job(run_id, op) is not None:
             self._put(["no-job", run_id, op])

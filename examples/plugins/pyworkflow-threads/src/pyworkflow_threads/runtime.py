@@ -50,7 +50,7 @@ class ThreadsRuntime(StoredRuntime):
         for member in self._members:
             member.attend([job.run_id for job in jobs])
 
-    def look(self, run_id: str) -> None:
+    def nudge(self, run_id: str) -> None:
         """Have the thread that holds a run notice that it was told something."""
         for member in self._members:
             member.attend([run_id])
@@ -106,7 +106,7 @@ class Member(StoredRuntime):
 
     def _attend(self, run_ids: Sequence[str]) -> None:
         for run_id in run_ids:
-            self.look(run_id)
+            self.nudge(run_id)
 
     async def do(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Carry something out in this thread, and wait for it."""

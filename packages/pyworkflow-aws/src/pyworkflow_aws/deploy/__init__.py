@@ -1,5 +1,6 @@
-"""``pyworkflow deploy``: packages workflows for AWS Lambda, and makes a function of them or brings it up to date.
+"""``pyworkflow deploy``: packages workflows for AWS Lambda, and creates or updates a function from them.
 
-`bundle` turns a folder and its requirements into a zip; `plan` holds what should be against what `account` found and
-says what to do, which `deployer` does; `command` is the command line.
+`bundle` turns a folder and its requirements into a zip. `cloud` compares the function with what the account holds,
+plans changes and applies them. `deployment` joins the two, `report` describes them, `command` is the command
+line.
 """

@@ -28,7 +28,7 @@ def _whole_seconds(_ctx: click.Context, parameter: click.Parameter, value: str) 
 @click.argument("module", metavar="MODULE[:APP]", required=False)
 @click.option("--name", required=True, help="The function's name.")
 @click.option("--runtime", metavar="NAME", help="durable-lambda, which is the default, or lambda.")
-@click.option("--plan", "only_plan", is_flag=True, help="Say what would be done and what goes into the zip.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done and what goes into the zip.")
 @click.option("--output", metavar="DIR", type=_file, help="Write zip, SAM template and policies; touch no account.")
 @click.option("--destroy", "destroying", is_flag=True, help="Delete what deployments of this function made.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -59,7 +59,7 @@ def deploy(session: Session, /, module: str | None, **options: Any) -> None:
     MODULE is a dotted name or a path that ends in .py; the folder it is imported from is shipped, with what the project
     requires, but without secrets, tests and the like: --plan lists all of it, and what stays behind.
 
-    A second deployment without a change does nothing. One that stopped half-way is carried on by the same command.
+    A second deployment without a change does nothing. Repeating a command that stopped half-way resumes it.
 
     \b
     Exit codes: 0 done, 1 AWS refused something, 2 usage or configuration, 130 interrupted.
@@ -72,7 +72,7 @@ def deploy(session: Session, /, module: str | None, **options: Any) -> None:
       pyworkflow deploy --name shop --destroy
     """  # noqa: D301 -- \b is for click: it keeps the lines that follow as they are
     try:
-        from pyworkflow_aws.deploy.errors import DeployFailed
+        from pyworkflow_aws.deploy.cloud.errors import DeployFailed
     except ImportError as error:
         msg = f"deploying needs boto3: {error}"
         raise ConfigError(msg) from None
@@ -98,7 +98,7 @@ def _deploy(
     bucket: str | None,
     **options: Any,
 ) -> None:
-    from pyworkflow_aws.deploy import deploying
+    from pyworkflow_aws.deploy import deployment
 
     def ask(question: str) -> None:
         if yes:
@@ -108,7 +108,7 @@ def _deploy(
         elif click.prompt(question, prompt_suffix=": ") != options["name"]:
             raise click.Abort
 
-    terminal = deploying.Terminal(click.echo, say, ask)
+    terminal = deployment.Terminal(click.echo, say, ask)
     known = session.app().settings
     aws = known.of(AwsSettings)
     aws = evolve(aws, region=region or aws.region)
@@ -116,15 +116,15 @@ def _deploy(
         if only_plan or output is not None:
             msg = "--destroy goes neither with --plan nor with --output: it lists what it would delete, and asks"
             raise click.UsageError(msg)
-        deploying.remove(options["name"], aws, terminal)
+        deployment.remove(options["name"], aws, terminal)
         return
     if module is None:
         msg = "say which MODULE to deploy"
         raise click.UsageError(msg)
-    settings = deploying.with_patterns(known.of(DeploySettings), exclude, include)
+    settings = deployment.with_patterns(known.of(DeploySettings), exclude, include)
     options |= {"aws": aws, "bucket": bucket or aws.bucket}
-    asked = deploying.wish(module, runtime=runtime or session.runtime or _RUNTIME, settings=settings, **options)
+    requested = deployment.request(module, runtime=runtime or session.runtime or _RUNTIME, settings=settings, **options)
     if output is not None:
-        deploying.write(asked, terminal, output)
+        deployment.write(requested, terminal, output)
     else:
-        deploying.deploy(asked, terminal, only_plan=only_plan)
+        deployment.deploy(requested, terminal, only_plan=only_plan)

@@ -1,14 +1,14 @@
-"""Puts a bundle and a plan into words."""
+"""A bundle and a plan as text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pyworkflow_aws.deploy.bundle import Bundle
-from pyworkflow_aws.deploy.plan import Action
-from pyworkflow_aws.deploy.policy import Place
-from pyworkflow_aws.deploy.target import Target
-from pyworkflow_aws.deploy.wording import describe, details
+from pyworkflow_aws.deploy.bundle.build import Bundle
+from pyworkflow_aws.deploy.cloud.plan import Action
+from pyworkflow_aws.deploy.cloud.plan_text import describe, details
+from pyworkflow_aws.deploy.cloud.policy import Place
+from pyworkflow_aws.deploy.cloud.target import Target
 
 
 def summary(bundle: Bundle) -> str:
@@ -21,7 +21,7 @@ def summary(bundle: Bundle) -> str:
 
 
 def contents(bundle: Bundle) -> Iterator[str]:
-    """Yield all that is in a bundle, and what is not and why."""
+    """Yield what is in a bundle, and what was left out and why."""
     yield summary(bundle)
     yield "your files:"
     yield from (f"  {name}" for name in bundle.files)
@@ -35,7 +35,7 @@ def contents(bundle: Bundle) -> Iterator[str]:
 
 
 def steps(target: Target, place: Place, actions: Iterable[Action]) -> Iterator[str]:
-    """Yield what a plan would do."""
+    """Yield the actions of a plan, with their details."""
     listed = list(actions)
     where = f"{target.name!r} in {place.region}, account {place.account}"
     if not listed:

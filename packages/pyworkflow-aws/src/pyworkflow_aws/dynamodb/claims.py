@@ -11,33 +11,34 @@ from typing import Any
 from attrs import evolve, frozen
 
 from pyworkflow import wire
-from pyworkflow.errors import DamagedHistory
-from pyworkflow.model import RUN_OP, Job
-from pyworkflow_aws.dynamodb.client import CheckFailed, Client, Write
-from pyworkflow_aws.dynamodb.draft import Draft
-from pyworkflow_aws.dynamodb.holds import Holds
-from pyworkflow_aws.dynamodb.items import Work, claimed, head_of, job_in
+from pyworkflow.errors import DamagedHistory, StorageError
+from pyworkflow.model import RUN_OP, Lease, StepCall
+from pyworkflow_aws.dynamodb.attribute_values import coded, coded_key, plain
+from pyworkflow_aws.dynamodb.client import Client, Write
+from pyworkflow_aws.dynamodb.deferred import catch_up
+from pyworkflow_aws.dynamodb.held_jobs import Holds
+from pyworkflow_aws.dynamodb.items import Work, head_of, job_in, lease_of
 from pyworkflow_aws.dynamodb.keys import AT_ONCE, WORK, Item, held_by, job_key, job_of, lease_key, shard_of
 from pyworkflow_aws.dynamodb.leases import is_lease, prolong
-from pyworkflow_aws.dynamodb.log import State, read_pack, read_state
-from pyworkflow_aws.dynamodb.notation import coded, coded_key, plain
 from pyworkflow_aws.dynamodb.payloads import fetch, unpacked
-from pyworkflow_aws.dynamodb.redo import catch_up
-from pyworkflow_aws.dynamodb.walk import walk
+from pyworkflow_aws.dynamodb.reading import State, read_pack, read_state
+from pyworkflow_aws.dynamodb.retries import CheckFailed
+from pyworkflow_aws.dynamodb.sharded_index import walk
+from pyworkflow_aws.dynamodb.transaction import Draft
 
 logger = logging.getLogger(__name__)
 
-_SOME = 32
-_AGAIN = 60_000_000
-"""Microseconds after which a lost worker is looked at again: the index may have lacked jobs it had just claimed."""
+_BATCH = 32
+_CHECK_AFTER = 60_000_000
+"""Microseconds after which a lost worker is checked again: the index may have lacked jobs it had just claimed."""
 
-_FORGOTTEN = 3_600_000_000
+_FORGET_AFTER = 3_600_000_000
 """Microseconds after which a lost worker without jobs is forgotten."""
 
 
 @frozen
 class Claim:
-    """Who claims what; times in microseconds."""
+    """The arguments of `Storage.claim`; times in microseconds."""
 
     worker: str
     now: int
@@ -47,29 +48,29 @@ class Claim:
     queues: Collection[str]
 
     def wants(self, item: Item) -> bool:
-        """Whether a job, as it is in the index, is one to take."""
+        """Whether a job, as it is in the index, is one to claim."""
         return item.get("q", "") in self.queues and (self.workflows is None or item.get("jw") in self.workflows)
 
 
-def claim(client: Client, holds: Holds, wanted: Claim) -> list[Job]:
-    """Take jobs whose time has come; see `Storage.claim`."""
+def claim(client: Client, holds: Holds, wanted: Claim) -> list[Lease]:
+    """Claim jobs that are due; see `Storage.claim`."""
     with holds.taking([wanted.worker]):
         return _claim(client, holds, wanted)
 
 
-def _claim(client: Client, holds: Holds, wanted: Claim) -> list[Job]:
-    taken: list[Job] = []
+def _claim(client: Client, holds: Holds, wanted: Claim) -> list[Lease]:
+    taken: list[Lease] = []
     lost: list[str] = []
     page = wanted.limit // client.shards + 10
     found = walk(client, WORK, _free(client), last=wanted.now, page=page)
     jobs = _jobs(client, wanted, found, lost)
-    while some := list(islice(jobs, min(_SOME, wanted.limit - len(taken)))):
-        _be_listed(client, holds, wanted, taken)
-        answers = client.fan(lambda item: _unless_damaged(_take, client, holds, wanted, item), some)
-        taken += [job for job in answers if job is not None]
+    while some := list(islice(jobs, min(_BATCH, wanted.limit - len(taken)))):
+        _ensure_listed(client, holds, wanted, taken)
+        answers = client.fan(lambda item: _unless_damaged(_claim_free, client, holds, wanted, item), some)
+        taken += [lease for lease in answers if lease is not None]
     for worker in lost:
         if len(taken) < wanted.limit:
-            _take_over(client, holds, wanted, worker, taken)
+            _claim_of_lost(client, holds, wanted, worker, taken)
     return taken
 
 
@@ -93,7 +94,7 @@ def _worker(item: Item) -> str:
 
 
 def _jobs(client: Client, wanted: Claim, found: Iterator[Item], lost: list[str]) -> Iterator[Item]:
-    """Yield jobs to take, note workers that were lost, and do what appends left."""
+    """Yield jobs to claim, note lost workers, and apply deferred writes."""
     for item in found:
         if is_lease(item):
             if _worker(item) != wanted.worker:
@@ -104,21 +105,21 @@ def _jobs(client: Client, wanted: Claim, found: Iterator[Item], lost: list[str])
             yield item
 
 
-def _be_listed(client: Client, holds: Holds, wanted: Claim, taken: list[Job]) -> None:
+def _ensure_listed(client: Client, holds: Holds, wanted: Claim, taken: list[Lease]) -> None:
     if not taken:
         prolong(client, holds, wanted.worker, wanted.now + wanted.lease, wanted.lease, listed=True)
 
 
-def _unless_damaged(take: Callable[..., Job | None], *arguments: Any) -> Job | None:
+def _unless_damaged(attempt: Callable[..., Lease | None], *arguments: Any) -> Lease | None:
     try:
-        return take(*arguments)
+        return attempt(*arguments)
     except DamagedHistory as error:  # one of them must not keep the others from being done
         logger.warning("a job is passed over: %s", error)
         return None
 
 
-def _take(client: Client, holds: Holds, wanted: Claim, item: Item) -> Job | None:
-    """Take a free job, unless somebody else has or it is not due any more."""
+def _claim_free(client: Client, holds: Holds, wanted: Claim, item: Item) -> Lease | None:
+    """Claim a free job, unless another worker has or it is not due any more."""
     run_id, op = job_of(str(item["PK"]), str(item["SK"]))
     unique = secrets.token_hex(4)
     values: Item = {
@@ -146,43 +147,53 @@ def _take(client: Client, holds: Holds, wanted: Claim, item: Item) -> Job | None
     if op == RUN_OP:
         head = head_of(made)
         assert head.job is not None  # noqa: S101 -- it was taken just now
-        # While job 0 is free nobody writes on the quick way, so the head knows the length of the history.
-        return _taken(client, holds, (run_id, op), head.job, State(head, head.slot, head.run.length))
+        # While job 0 is free there are no writes without the head, so it has the length of the history.
+        return _claimed(client, holds, (run_id, op), head.job, State(head, head.slot, head.run.length))
     state = read_state(client, run_id)
-    return None if state is None else _taken(client, holds, (run_id, op), job_in(made)[0], state)
+    return None if state is None else _claimed(client, holds, (run_id, op), job_in(made)[0], state)
 
 
-def _taken(client: Client, holds: Holds, key: tuple[str, int], work: Work, state: State) -> Job:
+def _claimed(client: Client, holds: Holds, key: tuple[str, int], work: Work, state: State) -> Lease:
     run_id, op = key
-    data = None if work.data is None else wire.loads_plain(unpacked(fetch(client, run_id, work.data)))
-    job = claimed(run_id, op, work, data, state.length)
-    holds.add(job, state)
-    return job
+    lease = lease_of(run_id, op, work, _call(client, run_id, op, work), state.length)
+    holds.add(lease, state)
+    return lease
+
+
+def _call(client: Client, run_id: str, op: int, work: Work) -> StepCall | None:
+    if work.data is None:
+        return None
+    data = fetch(client, run_id, work.data)
+    try:
+        return wire.loads_call(unpacked(data))
+    except (StorageError, ValueError) as error:  # the worker sets its run aside; others must not wait for that
+        logger.warning("the call of job %s of run %s is damaged: %s", op, run_id, error)
+        return None
 
 
 # -- lost workers ------------------------------------------------------------------------
 
 
-def _take_over(client: Client, holds: Holds, wanted: Claim, worker: str, taken: list[Job]) -> None:
-    """Take jobs of a worker whose lease has lapsed."""
+def _claim_of_lost(client: Client, holds: Holds, wanted: Claim, worker: str, taken: list[Lease]) -> None:
+    """Claim jobs of a worker whose lease has lapsed."""
     item = client.get(lease_key(worker))
     if item is None or int(item["u"]) > wanted.now:
         return
     nothing = True
     found = walk(client, WORK, [held_by(worker)], page=wanted.limit + 10)
-    while len(taken) < wanted.limit and (batch := list(islice(found, _SOME))):
+    while len(taken) < wanted.limit and (batch := list(islice(found, _BATCH))):
         nothing = False
         jobs = [job for job in batch if wanted.wants(job)][: wanted.limit - len(taken)]
         if jobs:
-            _be_listed(client, holds, wanted, taken)
-            answers = client.fan(lambda job: _unless_damaged(_seize, client, holds, wanted, job, worker), jobs)
-            taken += [job for job in answers if job is not None]
+            _ensure_listed(client, holds, wanted, taken)
+            answers = client.fan(lambda job: _unless_damaged(_claim_held, client, holds, wanted, job, worker), jobs)
+            taken += [lease for lease in answers if lease is not None]
     if nothing:
-        _look_again(client, worker, item, wanted.now)
+        _check_later(client, worker, item, wanted.now)
 
 
-def _seize(client: Client, holds: Holds, wanted: Claim, item: Item, worker: str) -> Job | None:
-    """Take a held job from its holder, who cannot write any more: the next slot is taken too, if it is job 0."""
+def _claim_held(client: Client, holds: Holds, wanted: Claim, item: Item, worker: str) -> Lease | None:
+    """Claim a held job from its lost holder, who cannot write any more: for job 0 the next slot is taken too."""
     run_id, op = job_of(str(item["PK"]), str(item["SK"]))
     draft = Draft(client)
     run = draft.run(run_id)
@@ -206,20 +217,20 @@ def _seize(client: Client, holds: Holds, wanted: Claim, item: Item, worker: str)
             return None
     if run.head.redo:
         catch_up(client, run_id)
-    return None if old.dropped else _taken(client, holds, (run_id, op), new, run.state)
+    return None if old.dropped else _claimed(client, holds, (run_id, op), new, run.state)
 
 
-def _look_again(client: Client, worker: str, item: Item, now: int) -> None:
-    """Keep a lost worker without jobs for a while."""
+def _check_later(client: Client, worker: str, item: Item, now: int) -> None:
+    """Forget a lost worker without jobs if its lease lapsed long ago, else have it checked again later."""
     partition, sort = lease_key(worker)
     condition, values = "u = :u", {":u": item["u"]}
     try:
-        if int(item["u"]) + _FORGOTTEN < now:
+        if int(item["u"]) + _FORGET_AFTER < now:
             client.write([Write((partition, sort), None, condition, values)])
             left = [(str(item["PK"]), str(item["SK"])) for item in client.items(partition, "wake#")]
             client.delete(left)
         elif int(item.get("wt", 0)) <= now:
-            listed: Item = {"wp": f"free#{shard_of(worker, client.shards)}", "wt": now + _AGAIN}
+            listed: Item = {"wp": f"free#{shard_of(worker, client.shards)}", "wt": now + _CHECK_AFTER}
             client.write([Write((partition, sort), {**item, **listed}, condition, values)])
     except CheckFailed:
         pass  # it is back

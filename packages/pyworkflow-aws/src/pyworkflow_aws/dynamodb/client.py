@@ -1,9 +1,8 @@
-"""boto3 in threads: calls that are repeated when the service is busy, and what a refused condition found."""
+"""One DynamoDB table through boto3, whose blocking calls run in threads."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 import threading
@@ -11,53 +10,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from attrs import Factory, frozen
 
-from pyworkflow.errors import StorageBusy, StorageError
+from pyworkflow.errors import StorageError
+from pyworkflow_aws.dynamodb.attribute_values import coded, coded_item, coded_key, plain
 from pyworkflow_aws.dynamodb.bucket import Bucket
 from pyworkflow_aws.dynamodb.keys import LIST, WORK, Item, Key
-from pyworkflow_aws.dynamodb.notation import coded, coded_item, coded_key, plain
-
-logger = logging.getLogger(__name__)
+from pyworkflow_aws.dynamodb.retries import FIRST_PATIENCE, PATIENCE, repeat
 
 T = TypeVar("T")
 A = TypeVar("A")
-
-PATIENCE = 30.0
-"""Seconds for which a call is repeated."""
-
-_FIRST_PATIENCE = 5.0  # until the table has once been reached: a name or an endpoint may be wrong
 
 TRANSACTION = 100
 """Items that one transaction takes."""
 
 _BATCH = 25
-_BUSY = frozenset({
-    "InternalServerError",
-    "ItemCollectionSizeLimitExceededException",
-    "LimitExceededException",
-    "ProvisionedThroughputExceeded",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "ServiceUnavailable",
-    "SlowDown",
-    "ThrottlingError",
-    "ThrottlingException",
-    "TransactionConflict",
-    "TransactionConflictException",
-    "TransactionInProgressException",
-})  # fmt: skip
 _SORTS = {WORK: ("wp", "wt"), LIST: ("lp", "ls")}
-
-
-class CheckFailed(Exception):
-    """A condition was not met, and nothing was written; *found*: what is there, for a single write."""
-
-    def __init__(self, found: Item | None = None) -> None:
-        super().__init__("a condition was not met")
-        self.found = found
 
 
 @frozen
@@ -81,7 +51,7 @@ class Client:
         table: Its name.
         region: As boto3 finds it if None.
         endpoint: URL of something that is not AWS.
-        threads: How many calls are under way at once; as many again serve calls that consist of several.
+        threads: How many calls are made at once; as many again serve calls that consist of several.
         bucket: An S3 bucket for what is too large for an item.
         profile: A profile of AWS's configuration files.
     """
@@ -97,7 +67,7 @@ class Client:
         profile: str | None = None,
     ) -> None:
         self.table = table
-        self.shards = 0  # as the table says, once it is open
+        self.shards = 0  # read from the table when it is opened
         self.transaction = TRANSACTION
         self.bucket = None if bucket is None else Bucket(bucket, table)
         self._region = region
@@ -113,9 +83,9 @@ class Client:
     # -- life ----------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make what talks to AWS, unless this process has it."""
+        """Connect, unless this process is connected."""
         if self._process != os.getpid():
-            self._opening = threading.Lock()  # a forked child has that of its parent, in whatever state
+            self._opening = threading.Lock()  # a forked child inherits its parent's, perhaps locked
             self._boto, self._process = None, os.getpid()
         with self._opening:
             if self._boto is None:
@@ -144,7 +114,7 @@ class Client:
         self._boto = boto
 
     def close(self) -> None:
-        """Finish what is under way and close connections."""
+        """Finish running calls and close connections."""
         calls, self._calls = self._calls, None
         if self._process == os.getpid():
             for pool in (calls, self._fans):
@@ -171,7 +141,7 @@ class Client:
         return self._boto
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call *function* in a thread. Cancelling does not part from it: what it writes is written when this ends."""
+        """Call *function* in a thread. If it is cancelled, it ends only when the call has: nothing is written later."""
         if self._calls is None or self.boto is None:
             msg = f"the storage of table {self.table!r} is closed; open it first"
             raise StorageError(msg)
@@ -185,7 +155,7 @@ class Client:
                 except asyncio.CancelledError:
                     continue
             if not future.cancelled():
-                future.exception()  # it is known to have been looked at
+                future.exception()  # else asyncio logs that it was never retrieved
             raise
 
     def fan(self, function: Callable[[A], T], arguments: Iterable[A]) -> list[T]:
@@ -209,42 +179,8 @@ class Client:
 
     def repeat(self, function: Callable[..., Any], **parameters: Any) -> dict[str, Any]:
         """Call a method of a boto3 client as `call` does."""
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-        from botocore.exceptions import ConnectionError as ConnectError
-
-        patience = PATIENCE if self.shards else _FIRST_PATIENCE
-        until, pause = time.monotonic() + patience, 0.02
-        while True:
-            try:
-                return cast("dict[str, Any]", function(**parameters))
-            except ClientError as error:
-                if not _is_busy(error.response):
-                    raise self._refused(error.response) from error
-                reason: Exception = error
-            except (HTTPClientError, ConnectError, ConnectionError) as error:
-                reason = error
-            except BotoCoreError as error:
-                msg = f"table {self.table!r}: {error}"
-                raise StorageError(msg) from error
-            if time.monotonic() > until:
-                msg = f"table {self.table!r} was busy or away for {patience:.0f} s: {reason}"
-                raise StorageBusy(msg) from reason
-            logger.debug("table %s: %s; trying again", self.table, reason)
-            time.sleep(pause * random.random())  # noqa: S311 -- jitter
-            pause = min(2 * pause, 2.0)
-
-    def _refused(self, response: Any) -> Exception:
-        code, text = response["Error"]["Code"], response["Error"].get("Message", "")
-        reasons = [reason.get("Code") for reason in response.get("CancellationReasons", ())]
-        if code == "ConditionalCheckFailedException" or "ConditionalCheckFailed" in reasons:
-            found = response.get("Item")
-            return CheckFailed(None if found is None else plain(found))
-        if code == "ResourceNotFoundException":
-            return StorageError(
-                f"there is no table {self.table!r} in this account and region: make it with `pyworkflow storage init`, "
-                "or correct the name"
-            )
-        return StorageError(f"table {self.table!r}: {code}: {text}{f' {reasons}' if any(reasons) else ''}")
+        patience = PATIENCE if self.shards else FIRST_PATIENCE
+        return repeat(function, parameters, place=f"table {self.table!r}", patience=patience)
 
     # -- reading: always what is there now, but for indexes ------------------------------------
 
@@ -388,15 +324,6 @@ def _session(region: str | None, profile: str | None) -> Any:
     session = botocore.session.Session(profile=profile)
     session.register_component("data_loader", _loader())
     return boto3.Session(botocore_session=session, region_name=region)
-
-
-def _is_busy(response: Any) -> bool:
-    code = response["Error"]["Code"]
-    if code == "TransactionCanceledException":
-        reasons = {reason.get("Code", "None") for reason in response.get("CancellationReasons", ())} - {"None"}
-        return bool(reasons) and reasons <= _BUSY
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return code in _BUSY or status >= 500  # noqa: PLR2004 -- HTTP: the server's fault
 
 
 def _coded_write(write: Write) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Between items and the values of the contract."""
+"""Items from the values of the contract, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from pyworkflow import wire
 from pyworkflow.errors import DamagedHistory
-from pyworkflow.model import Hook, Job, Run, Status
+from pyworkflow.model import Hook, Job, Lease, Run, Status, StepCall
 from pyworkflow_aws.dynamodb.keys import (
     AT_ONCE,
     Item,
@@ -30,13 +30,13 @@ _HELD = held_by("")
 
 @frozen
 class Work:
-    """A job as it is kept.
+    """A job as stored.
 
     Attributes:
-        due: When it may be claimed, in microseconds; None: only once somebody wakes the run. Of a free job.
+        due: When it may be claimed, in microseconds; None: only once the run is notified. Of a free job.
         since: When it was claimed.
         claim: Tells one claim from any other, so that one whose answer was lost can be recognised.
-        dropped: Nobody wants it any more, and it ends with its lease.
+        dropped: It is not needed any more, and ends with its lease.
     """
 
     workflow: str
@@ -51,9 +51,9 @@ class Work:
     dropped: bool = False
     claim: str = ""
 
-    def holds(self, lease: Job) -> bool:
+    def holds(self, lease: Lease) -> bool:
         """Whether this is held under *lease*."""
-        return self.worker is not None and (self.worker, self.epoch) == (lease.worker, lease.epoch)
+        return (self.worker, self.epoch) == (lease.worker, lease.epoch)
 
 
 @frozen
@@ -61,14 +61,14 @@ class Head:
     """The item of a run.
 
     Attributes:
-        run: As of *slot*: what was appended on the quick way since is not counted in its length.
+        run: As of *slot*: what was appended without the head since is not counted in its length.
         version: Raised by each write of this item; zero: it is not there yet.
         slot: Of the last append that wrote this item.
-        epoch: Of job 0, kept when that is gone.
+        epoch: Of job 0, kept when that is deleted.
         first: The first events, if they are few.
         count: How many these are.
         redo: Something of the last append is still to be written.
-        purged: It is being deleted, and is not there for anybody.
+        purged: It is being deleted, and does not exist for readers.
         write: Tells this write from any other.
     """
 
@@ -85,9 +85,13 @@ class Head:
 
 
 def work_of(job: Job, data: Payload | None) -> Work:
-    """Return a new job as it is kept."""
-    due = None if job.due is None else micros(job.due)
-    return Work(job.workflow, job.queue, data, due, job.worker, 0, job.epoch, job.lapsed, job.recoveries)
+    """Return a new job that is free, as stored."""
+    return Work(job.workflow, job.queue, data, None if job.due is None else micros(job.due))
+
+
+def held_work_of(lease: Lease, data: Payload | None) -> Work:
+    """Return a new job that is held under *lease*, as stored."""
+    return Work(lease.workflow, lease.queue, data, worker=lease.worker, epoch=lease.epoch, recoveries=lease.recoveries)
 
 
 def head_item(head: Head, shards: int) -> Item:
@@ -123,7 +127,7 @@ def head_item(head: Head, shards: int) -> Item:
     item["e"] = head.epoch
     if head.redo:
         item["rd"] = 1
-        if head.job is None or head.job.worker is None:  # so that somebody looks at it now
+        if head.job is None or head.job.worker is None:  # so that a worker claims it now
             if "wt" in item:
                 item["du"] = item["wt"]
             item |= {"wp": f"free#{shard_of(run.id, shards)}", "wt": AT_ONCE}
@@ -136,7 +140,7 @@ def head_of(item: Item) -> Head:
     """Return the head in an item.
 
     Raises:
-        DamagedHistory: It makes no sense.
+        DamagedHistory: Something is missing or not valid.
     """
     run_id = str(item.get("PK")).removeprefix("run#")
     try:
@@ -182,11 +186,12 @@ def job_in(item: Item) -> tuple[Work, int]:
     return _work_of(item), int(item["v"])
 
 
-def claimed(run_id: str, op: int, work: Work, data: object, length: int) -> Job:
-    """Return a job as `Storage.claim` gives it."""
-    return Job(
-        run_id, op, None, work.workflow, work.queue, data,
-        work.worker, work.epoch, work.lapsed, work.recoveries, length,
+def lease_of(run_id: str, op: int, work: Work, call: StepCall | None, length: int) -> Lease:
+    """Return the lease of a held job, as `Storage.claim` returns it."""
+    assert work.worker is not None  # noqa: S101 -- tells the type checker
+    return Lease(
+        run_id, op, work.worker, work.epoch, work.workflow, work.queue, call,
+        work.lapsed, work.recoveries, length,
     )  # fmt: skip
 
 

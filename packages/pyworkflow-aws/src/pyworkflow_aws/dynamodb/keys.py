@@ -11,7 +11,7 @@
 | ``hook#TOKEN`` | ``hook`` | an open hook, as found by its token |
 | ``key#KEY`` | ``key`` | an idempotency key, and the run that has it |
 | ``worker#ID`` | ``lease`` | until when a worker is believed to live |
-| ``worker#ID`` | ``wake#ID`` | a job of a worker that somebody else wrote to |
+| ``worker#ID`` | ``wake#ID`` | a job of a worker to which others wrote |
 | ``meta`` | ``meta`` | the layout of the table and its number of shards |
 
 Index ``work``: ``wp`` is ``free#SHARD``, with the due time as ``wt``, or ``held#WORKER``, with the time of the claim. A

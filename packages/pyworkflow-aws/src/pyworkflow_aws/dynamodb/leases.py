@@ -7,11 +7,12 @@ from collections.abc import Callable
 from attrs import evolve
 
 from pyworkflow.model import RUN_OP
-from pyworkflow_aws.dynamodb.client import CheckFailed, Client, Write
-from pyworkflow_aws.dynamodb.draft import SAME
-from pyworkflow_aws.dynamodb.holds import Holds
+from pyworkflow_aws.dynamodb.client import Client, Write
+from pyworkflow_aws.dynamodb.held_jobs import Holds
 from pyworkflow_aws.dynamodb.items import Work, head_item, head_of, job_in, job_item
 from pyworkflow_aws.dynamodb.keys import HEAD, WORK, Item, held_by, job_key, job_of, lease_key, shard_of
+from pyworkflow_aws.dynamodb.retries import CheckFailed
+from pyworkflow_aws.dynamodb.transaction import SAME
 
 _MICROS = 1_000_000
 
@@ -30,7 +31,7 @@ def prolong(client: Client, holds: Holds, worker: str, until: int, micros: int, 
 
 
 def ensure_listed(client: Client, holds: Holds, worker: str, now: int) -> None:
-    """See to it that a worker which is about to hold something is found when its lease lapses."""
+    """Make sure that a worker which is about to hold a job is found when its lease lapses."""
     with holds.prolonging:
         until, listed = holds.lease(worker)
         if not listed:
@@ -39,7 +40,7 @@ def ensure_listed(client: Client, holds: Holds, worker: str, now: int) -> None:
 
 
 def renew(client: Client, holds: Holds, worker: str, now: int, micros: int) -> list[tuple[str, int]]:
-    """Prolong a lease for *micros*; return what others wrote to since the last time; see `Storage.renew`."""
+    """Renew a lease for *micros*; return the jobs that others wrote to since the last time; see `Storage.renew`."""
     with holds.prolonging:
         prolong(client, holds, worker, now + micros, micros, listed=holds.may_hold(worker))
     partition, _ = lease_key(worker)

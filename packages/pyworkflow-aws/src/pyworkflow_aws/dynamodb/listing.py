@@ -1,4 +1,4 @@
-"""Lists of runs and of hooks: their order from the index, all else from the items as they are now."""
+"""Lists of runs and of hooks: their order comes from the index, all else from the items as they are now."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pyworkflow.model import Hook, Page, Run, RunQuery
 from pyworkflow_aws.dynamodb.client import Client
 from pyworkflow_aws.dynamodb.items import hook_of
 from pyworkflow_aws.dynamodb.keys import LIST, Item, by_time, micros, of_run, time_of
-from pyworkflow_aws.dynamodb.log import read_state
-from pyworkflow_aws.dynamodb.walk import walk
+from pyworkflow_aws.dynamodb.reading import read_state
+from pyworkflow_aws.dynamodb.sharded_index import walk
 
 logger = logging.getLogger(__name__)
 
-_SOME = 32
+_BATCH = 32
 _MICROSECOND = timedelta(microseconds=1)
 _AFTER = "~~"  # after all ids
 
@@ -27,7 +27,7 @@ def runs(client: Client, query: RunQuery) -> Page:
     """Return runs, the newest first; see `Storage.runs`."""
     found: list[Run] = []
     entries = _entries(client, query)
-    while len(found) <= query.limit and (some := list(islice(entries, min(_SOME, query.limit + 1 - len(found))))):
+    while len(found) <= query.limit and (some := list(islice(entries, min(_BATCH, query.limit + 1 - len(found))))):
         read = client.fan(lambda entry: _run(client, entry), some)
         found += [run for run in read if run is not None and _matches(run, query)]
     page = found[: query.limit]
@@ -41,7 +41,7 @@ def hooks(client: Client, run_id: str | None, limit: int) -> list[Hook]:
         return [hook_of(item) for item in islice(client.items(of_run(run_id), "hook#"), limit)]
     entries = walk(client, LIST, [f"hooks#{shard}" for shard in range(client.shards)], page=limit // client.shards + 10)
     found: list[Hook] = []
-    while len(found) < limit and (some := list(islice(entries, min(_SOME, limit - len(found))))):
+    while len(found) < limit and (some := list(islice(entries, min(_BATCH, limit - len(found))))):
         read = client.fan(lambda entry: client.get((str(entry["PK"]), str(entry["SK"]))), some)
         found += [hook_of(item) for item in read if item is not None]
     return found
@@ -81,9 +81,9 @@ def _run(client: Client, entry: Item) -> Run | None:
 
 
 def _matches(run: Run, query: RunQuery) -> bool:
-    said = run.attributes
+    attributes = run.attributes
     return query.status in {None, run.status} and all(
-        name in said and said[name] == value for name, value in query.attributes.items()
+        name in attributes and attributes[name] == value for name, value in query.attributes.items()
     )
 
 

@@ -1,4 +1,4 @@
-"""What is kept of any size: inline in an item, in items of its own, or in S3."""
+"""Payloads of any size: inline in an item, in items of their own, or in S3."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def fetch(client: Client, run_id: str, payload: Payload) -> bytes:
     """Return the bytes of a payload.
 
     Raises:
-        DamagedHistory: They are gone.
+        DamagedHistory: They are missing.
     """
     if isinstance(payload, bytes):
         return payload

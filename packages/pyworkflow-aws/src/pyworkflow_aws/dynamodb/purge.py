@@ -8,11 +8,12 @@ from attrs import evolve
 
 from pyworkflow.errors import DamagedHistory
 from pyworkflow.model import Status
-from pyworkflow_aws.dynamodb.client import CheckFailed, Client, Write
-from pyworkflow_aws.dynamodb.draft import SAME
+from pyworkflow_aws.dynamodb.client import Client, Write
 from pyworkflow_aws.dynamodb.items import Head, head_item, head_of
 from pyworkflow_aws.dynamodb.keys import HEAD, LIST, Item, head_key, idempotency_key, of_run
-from pyworkflow_aws.dynamodb.walk import walk
+from pyworkflow_aws.dynamodb.retries import CheckFailed
+from pyworkflow_aws.dynamodb.sharded_index import walk
+from pyworkflow_aws.dynamodb.transaction import SAME
 
 _AT_ONCE = 100
 
@@ -20,8 +21,7 @@ _AT_ONCE = 100
 def purge(client: Client, before: int, statuses: Collection[Status]) -> int:
     """Delete ended runs; see `Storage.purge`.
 
-    All runs in the index are looked at: what ended before was created before, and what is in the index of a run says
-    how it ended.
+    All runs in the index are read, as it records how and when each ended.
     """
     wanted = {status.value for status in statuses if status.is_final}
     deleted, some = 0, list[str]()

@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 
 from pyworkflow.errors import ConfigError
 from pyworkflow.events import Event
-from pyworkflow.model import Effects, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import Append, Hook, Job, Lease, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
-from pyworkflow_aws.dynamodb import append, claims, leases, listing, table
+from pyworkflow_aws.dynamodb import claims, leases, listing, table, writing
 from pyworkflow_aws.dynamodb.client import Client
-from pyworkflow_aws.dynamodb.holds import Holds
+from pyworkflow_aws.dynamodb.held_jobs import Holds
 from pyworkflow_aws.dynamodb.items import hook_of
 from pyworkflow_aws.dynamodb.keys import micros, time_of, token_key
-from pyworkflow_aws.dynamodb.log import read
 from pyworkflow_aws.dynamodb.purge import purge
+from pyworkflow_aws.dynamodb.reading import read, read_run
 
 _MICROSECOND = timedelta(microseconds=1)
 _MOST_THREADS = 256
@@ -25,8 +25,8 @@ _MOST_THREADS = 256
 class DynamoDBStorage(Storage):
     """Runs in one DynamoDB table, which any number of processes on any number of hosts may share.
 
-    `init` makes the table; `open` does not. `due`, `runs`, `hooks` and the search for jobs of `claim` go by indexes,
-    which AWS brings up to date within moments; everything else sees all that was acknowledged.
+    `init` makes the table; `open` does not. `due`, `runs`, `hooks` and the search for jobs of `claim` use indexes,
+    which AWS updates within moments; everything else reads all that was acknowledged.
 
     Args:
         name: The table.
@@ -34,7 +34,7 @@ class DynamoDBStorage(Storage):
         profile: A profile of the AWS configuration files; as boto3 finds it by default.
         endpoint: URL of an emulator.
         shards: Over how many partitions the indexes are spread; fixed when the table is made, 8 by default.
-        threads: How many calls are under way at once.
+        threads: How many calls are made at once.
         bucket: An S3 bucket for what is larger than an item; without it, up to 16 MB are kept in several items.
     """
 
@@ -81,24 +81,35 @@ class DynamoDBStorage(Storage):
                 await asyncio.to_thread(self._client.close)
 
     async def open(self) -> None:
-        """Connect, and look at the table."""
+        """Connect, and read the table's own record."""
         await asyncio.to_thread(self._client.open)
         self._client.shards = self._client.shards or await self._client.run(table.shards_of, self._client, self._wanted)
 
     async def close(self) -> None:
-        """Finish what is under way and close connections."""
+        """Finish running calls and close connections."""
         await asyncio.to_thread(self._client.close)
-        self._client.shards = 0  # the next `open` looks again
+        self._client.shards = 0  # the next `open` reads it again
 
     # -- runs ----------------------------------------------------------------------------
 
     async def create(
-        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+        self,
+        run: Run,
+        events: Sequence[Event],
+        jobs: Sequence[Job],
+        hooks: Sequence[Hook] = (),
+        *,
+        lease: Lease | None = None,
     ) -> Run | None:
         """Add a run; see `Storage.create`."""
-        return await self._client.run(
-            append.create, self._client, self._holds, append.Creation(run, events, jobs, hooks)
-        )
+        new = writing.Creation(run, events, jobs, hooks, lease)
+        return await self._client.run(writing.create, self._client, self._holds, new)
+
+    async def run(self, run_id: str) -> Run:
+        """Return a run; see `Storage.run`."""
+        state = await self._client.run(read_run, self._client, run_id)
+        self._holds.update(run_id, state)
+        return state.run
 
     async def load(self, run_id: str, after: int = 0) -> tuple[Run, list[Event]]:
         """Return a run and its later events; see `Storage.load`."""
@@ -106,25 +117,9 @@ class DynamoDBStorage(Storage):
         self._holds.update(run_id, state)
         return state.run, events
 
-    async def append(
-        self,
-        run_id: str,
-        events: Sequence[Event],
-        jobs: Sequence[Job] = (),
-        *,
-        expected: int | None = None,
-        lease: Job | None = None,
-        finish: bool = False,
-        status: Status | None = None,
-        now: datetime | None = None,
-        also: Effects | None = None,
-    ) -> int:
+    async def append(self, append: Append) -> int:
         """Add to a history; see `Storage.append`."""
-        time = None if now is None else micros(now)
-        request = append.Append(
-            run_id, events, jobs, expected, lease, finish, status, time, Effects() if also is None else also
-        )
-        return await self._client.run(append.append, self._client, self._holds, request)
+        return await self._client.run(writing.append, self._client, self._holds, append)
 
     # -- hooks ---------------------------------------------------------------------------
 
@@ -158,15 +153,15 @@ class DynamoDBStorage(Storage):
         *,
         workflows: Collection[str] | None = None,
         queues: Collection[str] = ("",),
-    ) -> list[Job]:
-        """Take jobs whose time has come; see `Storage.claim`."""
+    ) -> list[Lease]:
+        """Claim jobs that are due; see `Storage.claim`."""
         if limit <= 0 or (workflows is not None and not workflows):
             return []
         wanted = claims.Claim(worker, micros(now), lease // _MICROSECOND, limit, workflows, queues)
         return await self._client.run(claims.claim, self._client, self._holds, wanted)
 
     def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
-        """Prolong a worker's lease, or end it; see `Storage.renew`."""
+        """Renew a worker's lease, or end it; see `Storage.renew`."""
         if lease:
             return leases.renew(self._client, self._holds, worker, micros(now), lease // _MICROSECOND)
         leases.release(self._client, self._holds, worker, micros(now))

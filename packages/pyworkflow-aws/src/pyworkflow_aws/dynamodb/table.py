@@ -1,4 +1,4 @@
-"""The table itself: how it is made, and what it says of itself."""
+"""The table itself: how it is created, and its own record of layout and shards."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from typing import Any
 
 from pyworkflow.errors import ConfigError, StorageError
-from pyworkflow_aws.dynamodb.client import CheckFailed, Client, Write
-from pyworkflow_aws.dynamodb.draft import ABSENT
+from pyworkflow_aws.dynamodb.client import Client, Write
 from pyworkflow_aws.dynamodb.keys import LIST, META, WORK, Item
+from pyworkflow_aws.dynamodb.retries import CheckFailed
+from pyworkflow_aws.dynamodb.transaction import ABSENT
 
 LAYOUT = 1
 """The layout of items that this version writes, and the newest one that it reads."""
@@ -23,26 +24,26 @@ _KEYS = {"PK": "S", "SK": "S", "wp": "S", "wt": "N", "lp": "S", "ls": "S"}
 
 def initialise(client: Client, shards: int | None, *, pitr: bool, kms_key: str | None) -> list[str]:
     """Make the table unless it is there; return what was found and done, as sentences."""
-    told = []
+    done = []
     found = _describe(client)
     if found is None:
         client.call("create_table", **_definition(kms_key))
-        told.append(f"made table {client.table!r}: on demand, encrypted with {kms_key or 'a key that AWS owns'}")
+        done.append(f"made table {client.table!r}: on demand, encrypted with {kms_key or 'a key that AWS owns'}")
         found = _wait(client)
     else:
         _check_keys(client, found)
-        told.append(f"table {client.table!r} is there")
+        done.append(f"table {client.table!r} is there")
     if pitr:
         _keep_backups(client)
-        told.append("point-in-time recovery is on: the table can be restored to any second of the last 35 days")
+        done.append("point-in-time recovery is on: the table can be restored to any second of the last 35 days")
     partition, sort = META
     meta: Item = {"PK": partition, "SK": sort, "layout": LAYOUT, "shards": shards or SHARDS}
     try:
         client.write([Write(META, meta, ABSENT)])
-        told.append(f"its layout is {LAYOUT}, with {shards or SHARDS} shards")
+        done.append(f"its layout is {LAYOUT}, with {shards or SHARDS} shards")
     except CheckFailed:
-        told.append(f"its layout is {LAYOUT}, with {shards_of(client, shards)} shards")
-    return told
+        done.append(f"its layout is {LAYOUT}, with {shards_of(client, shards)} shards")
+    return done
 
 
 def shards_of(client: Client, wanted: int | None) -> int:

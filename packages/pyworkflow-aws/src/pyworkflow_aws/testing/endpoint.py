@@ -34,7 +34,7 @@ class Endpoint:
     Args:
         functions: What can be invoked, by name; more may be added later.
         port: The port; 0: any that is free.
-        skip_time: Waits and pauses between attempts end at once, as far as the service sees to them.
+        skip_time: Waits and pauses between attempts end at once, as far as the service ends them.
         execution_timeout: Seconds after which an execution is ended.
 
     Attributes:
@@ -98,7 +98,7 @@ class Endpoint:
             thread.join(timeout=10)
 
     def invoke(self, name: str, payload: bytes) -> Any:
-        """Carry one invocation of a function out."""
+        """Execute one invocation of a function."""
         return self.functions[name].invoke(payload, name, self.url)
 
     def begin(self, name: str, qualifier: str, execution: str, payload: bytes) -> str | None:
@@ -132,7 +132,7 @@ class Endpoint:
 
 @contextmanager
 def _some_credentials() -> Iterator[None]:
-    """Have the environment name some: the runner signs its calls of us, and nobody looks at that."""
+    """Set credentials in the environment: the runner signs its calls of us, though nothing checks that."""
     missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name not in os.environ]
     os.environ.update(dict.fromkeys(missing, "local"))
     try:
@@ -143,7 +143,7 @@ def _some_credentials() -> Iterator[None]:
 
 
 class _Runner(WebRunner):
-    """AWS's local runner, which tells its port, and goes on with each execution whose timer fires."""
+    """AWS's local runner, with its port, and with a fix that resumes each execution whose timer fires."""
 
     def start(self) -> None:
         """Start it."""
@@ -154,7 +154,7 @@ class _Runner(WebRunner):
 
         def fire_and_invoke(execution_arn: str) -> bool:
             # As it is, what sets the next timer cancels the one that fires, even if it has answered the operation and
-            # is about to invoke, which nobody does then.
+            # is about to invoke, which then never happens.
             if fire(execution_arn):
                 executor._invoke_execution(execution_arn)  # noqa: SLF001 -- the same
             return False
@@ -187,7 +187,7 @@ class _Server(ThreadingHTTPServer):
         self.endpoint = endpoint
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client went away."""
+        """Log nothing: a client disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -248,27 +248,29 @@ class _Handler(BaseHTTPRequestHandler):
         )
         try:
             with urllib.request.urlopen(request) as answer:  # noqa: S310 -- the same
-                told = self._completed(body, answer.read())
-                self._send(answer.status, told, {"Content-Type": "application/json"})
+                answer_body = self._completed(body, answer.read())
+                self._send(answer.status, answer_body, {"Content-Type": "application/json"})
         except urllib.error.HTTPError as error:
             kept = {k: v for k, v in error.headers.items() if k.lower().startswith(("x-amzn", "content-type"))}
             self._send(error.code, error.read(), kept)
 
-    def _completed(self, asked: bytes, told: bytes) -> bytes:
+    def _completed(self, asked: bytes, answer_body: bytes) -> bytes:
         """Return an answer of the runner with what it leaves out: the reason for which an execution was stopped."""
         found = _EXECUTION.fullmatch(urllib.parse.urlparse(self.path).path)
         if found is None:
-            return told
+            return answer_body
         stopped = self.server.endpoint.stopped
         if found[2]:
             stopped[found[1]] = json.loads(asked or b"{}")
         elif found[1] in stopped:
-            return json.dumps(json.loads(told) | {"Error": stopped[found[1]]}).encode()
-        return told
+            return json.dumps(json.loads(answer_body) | {"Error": stopped[found[1]]}).encode()
+        return answer_body
 
     def _refuse(self, status: int, kind: str, message: str) -> None:
-        told = {"Type": "User", "Message": message, "message": message}
-        self._send(status, json.dumps(told).encode(), {"x-amzn-ErrorType": kind, "Content-Type": "application/json"})
+        answer_body = {"Type": "User", "Message": message, "message": message}
+        self._send(
+            status, json.dumps(answer_body).encode(), {"x-amzn-ErrorType": kind, "Content-Type": "application/json"}
+        )
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)

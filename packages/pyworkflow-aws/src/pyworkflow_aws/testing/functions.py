@@ -46,7 +46,7 @@ class Function(ABC):
 
     @abstractmethod
     def invoke(self, payload: bytes, name: str, url: str) -> Answer:
-        """Carry one invocation out; *url* is the endpoint that its own calls of AWS go to."""
+        """Execute one invocation; *url* is the endpoint that its own calls of AWS go to."""
 
     @abstractmethod
     def close(self) -> None:
@@ -55,7 +55,7 @@ class Function(ABC):
 
 @frozen
 class _Context:
-    """The part of Lambda's context that handlers look at."""
+    """The part of Lambda's context that handlers read."""
 
     function_name: str
     ends: float
@@ -88,11 +88,11 @@ class InProcess(Function):
             return Answer(json.dumps(result).encode())
         except BaseException as error:
             logger.warning("an invocation of %s failed", name, exc_info=True)
-            told = {"errorType": type(error).__name__, "errorMessage": str(error)}
-            return Answer(json.dumps(told).encode(), "Unhandled")
+            failure = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            return Answer(json.dumps(failure).encode(), "Unhandled")
 
     def close(self) -> None:
-        """Leave what is under way to its thread, which ends with the process."""
+        """Leave running invocations to their threads, which end with the process."""
 
 
 _LONGEST_INIT = 60.0
@@ -115,7 +115,7 @@ class _Invocation:
         self.ends = time.time() + _LONGEST_INIT
 
     def begin(self) -> None:
-        """Note that the handler has it: its time counts from now, and not from the start of its process."""
+        """Note that the handler received it: its time counts from now, and not from the start of its process."""
         self.ends = time.time() + self.timeout
 
 
@@ -133,7 +133,7 @@ class _RuntimeApi(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), name="pyworkflow-runtime-api", daemon=True).start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: the sandbox was killed."""
+        """Log nothing: the sandbox was killed."""
 
 
 class _RuntimeApiHandler(BaseHTTPRequestHandler):
@@ -182,7 +182,7 @@ class _RuntimeApiHandler(BaseHTTPRequestHandler):
 
 
 class _Sandbox:
-    """One process with the handler, and the API it is spoken to by."""
+    """One process with the handler, and the runtime API that serves it."""
 
     def __init__(self, function: Sandboxed, name: str, url: str) -> None:
         self.api = _RuntimeApi(f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
@@ -253,7 +253,7 @@ def _failed(kind: str, message: str) -> Answer:
 
 @define(eq=False)
 class Sandboxed(Function):
-    """A handler that runs as in Lambda: in processes under ``awslambdaric``, one for each invocation that is under way.
+    """A handler that runs as in Lambda: in processes under ``awslambdaric``, one for each invocation in progress.
 
     A process is kept for the invocations that follow, and is replaced when it dies or an invocation takes too long.
 
@@ -284,15 +284,15 @@ class Sandboxed(Function):
     _closed: bool = field(default=False, init=False)
 
     def invoke(self, payload: bytes, name: str, url: str) -> Answer:
-        """Carry one invocation out in a process that is free, or in a new one."""
-        sandbox = self._take(name, url)
+        """Execute one invocation in a process that is free, or in a new one."""
+        sandbox = self._acquire(name, url)
         try:
             return sandbox.invoke(_Invocation(payload, self.timeout))
         finally:
-            self._give_back(sandbox)
+            self._release(sandbox)
 
     def kill(self) -> int:
-        """Kill every process that is at work; return how many there were."""
+        """Kill every process that runs an invocation; return how many there were."""
         with self._lock:
             busy = list(self._busy)
         for sandbox in busy:
@@ -312,7 +312,7 @@ class Sandboxed(Function):
         self.kill()
         self.forget()
 
-    def _take(self, name: str, url: str) -> _Sandbox:
+    def _acquire(self, name: str, url: str) -> _Sandbox:
         with self._lock:
             self.invocations += 1
             while self._idle:
@@ -327,7 +327,7 @@ class Sandboxed(Function):
             self._busy.add(sandbox)
         return sandbox
 
-    def _give_back(self, sandbox: _Sandbox) -> None:
+    def _release(self, sandbox: _Sandbox) -> None:
         with self._lock:
             self._busy.discard(sandbox)
             if sandbox.lives and not self._closed:

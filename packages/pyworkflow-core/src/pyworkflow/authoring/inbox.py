@@ -37,10 +37,6 @@ class Inbox:
     _read: bool = field(default=False, init=False)
     _waiting: list[asyncio.Future[None]] = field(factory=list, init=False)
 
-    def cancelled(self) -> bool:
-        """Whether nobody listens any more."""
-        return self.is_closed
-
     def put(self, payload: Plain) -> None:
         """Add a payload, and wake who waits for it."""
         self._payloads.append(payload)

@@ -7,15 +7,68 @@ import json
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Self
 
 from attrs import define, evolve, field
 
 from pyworkflow.errors import ConfigError, Conflict, HookClosed, HookTaken, LeaseLost, RunEnded, RunExists, RunNotFound
 from pyworkflow.events import Event
-from pyworkflow.model import RUN_OP, Effects, History, Hook, Job, Message, Page, Run, RunQuery, Status
+from pyworkflow.model import (
+    RUN_OP,
+    Append,
+    Effects,
+    History,
+    Hook,
+    Job,
+    Lease,
+    Message,
+    Page,
+    Run,
+    RunQuery,
+    Status,
+    StepCall,
+)
 from pyworkflow.ports import Storage
 
 _Key = tuple[str, int]
+_NOTHING = Effects()
+
+
+@define
+class _StoredJob:
+    """A job as it is stored, with its lease, if it is held."""
+
+    run_id: str
+    op: int
+    due: datetime | None
+    workflow: str
+    queue: str
+    call: StepCall | None
+    worker: str | None = None
+    epoch: int = 0
+    lapsed: bool = False
+    recoveries: int = 0
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return a job that is free."""
+        return cls(job.run_id, job.op, job.due, job.workflow, job.queue, job.call)
+
+    @classmethod
+    def held(cls, lease: Lease) -> Self:
+        """Return a job that is created under *lease*."""
+        job = lease.released(None)
+        return cls(
+            job.run_id,
+            job.op,
+            None,
+            job.workflow,
+            job.queue,
+            lease.call,
+            lease.worker,
+            lease.epoch,
+            recoveries=lease.recoveries,
+        )
 
 
 @define(eq=False)
@@ -27,7 +80,7 @@ class MemoryStorage(Storage):
     _runs: dict[str, Run] = field(factory=dict, init=False, repr=False)
     _events: dict[str, list[Event]] = field(factory=dict, init=False, repr=False)
     _keys: dict[str, str] = field(factory=dict, init=False, repr=False)
-    _jobs: dict[_Key, Job] = field(factory=dict, init=False, repr=False)
+    _jobs: dict[_Key, _StoredJob] = field(factory=dict, init=False, repr=False)
     _leases: dict[str, datetime] = field(factory=dict, init=False, repr=False)
     _woken: dict[_Key, None] = field(factory=dict, init=False, repr=False)  # in order, as all else here
     _dropped: set[_Key] = field(factory=set, init=False, repr=False)
@@ -43,7 +96,13 @@ class MemoryStorage(Storage):
     # -- runs ----------------------------------------------------------------------------
 
     async def create(
-        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+        self,
+        run: Run,
+        events: Sequence[Event],
+        jobs: Sequence[Job],
+        hooks: Sequence[Hook] = (),
+        *,
+        lease: Lease | None = None,
     ) -> Run | None:
         """Add a run; see `Storage.create`."""
         with self._guard:
@@ -55,8 +114,14 @@ class MemoryStorage(Storage):
             self._runs[run.id], self._events[run.id] = run, list(events)
             if run.idempotency_key is not None:
                 self._keys[run.idempotency_key] = run.id
-            self._jobs |= {(job.run_id, job.op): job for job in jobs}
+            self._jobs |= {(job.run_id, job.op): _StoredJob.of(job) for job in jobs}
+            if lease is not None:
+                self._jobs[lease.run_id, lease.op] = _StoredJob.held(lease)
         return None
+
+    async def run(self, run_id: str) -> Run:
+        """Return a run; see `Storage.run`."""
+        return self._run(run_id)
 
     async def load(self, run_id: str, after: int = 0) -> History:
         """Return a run and its later events; see `Storage.load`."""
@@ -66,63 +131,65 @@ class MemoryStorage(Storage):
         """Return runs and their histories; see `Storage.load_many`."""
         return {run_id: (self._runs[run_id], self._events[run_id][:]) for run_id in run_ids if run_id in self._runs}
 
-    async def append(
-        self,
-        run_id: str,
-        events: Sequence[Event],
-        jobs: Sequence[Job] = (),
-        *,
-        expected: int | None = None,
-        lease: Job | None = None,
-        finish: bool = False,
-        status: Status | None = None,
-        now: datetime | None = None,
-        also: Effects | None = None,
-    ) -> int:
+    async def append(self, append: Append) -> int:
         """Add to a history; see `Storage.append`."""
         await asyncio.sleep(0)  # nothing here waits, and a run must not keep the others from their turn
         with self._guard:
-            run = self._run(run_id)
-            self._check(run, expected, lease, status, also or Effects())
-            self._events[run_id] += events
-            run = evolve(run, length=run.length + len(events))
+            run = self._checked(append)
+            run_id, lease, status, now = append.run_id, append.lease, append.status, append.now
+            self._events[run_id] += append.events
+            run = evolve(run, length=run.length + len(append.events))
             if status is not None:
                 run = evolve(run, status=status, ended_at=now if status.is_final else None)
-                if status is not Status.RUNNING:
-                    for key in [key for key in self._jobs if key[0] == run_id]:
-                        self._forget(key)
-                if status.is_final:
-                    self._hooks = {token: hook for token, hook in self._hooks.items() if hook.run_id != run_id}
             self._runs[run_id] = run
-            if lease is not None and (run_id, lease.op) in self._jobs:
-                self._jobs[run_id, lease.op] = evolve(self._jobs[run_id, lease.op], lapsed=False)
-            if finish and lease is not None:
-                self._forget((run_id, lease.op))
-            for job in jobs:
-                self._write(job, owned=lease is not None and lease.op == job.op)
-            if also is not None:
-                self._apply(run_id, also, now)
+            if status is not None:
+                self._stop(run)
+            self._write_jobs(append.jobs, lease, finish=append.finish)
+            if append.effects is not None:
+                self._apply(run_id, append.effects, now)
         return run.length
 
-    def _check(self, run: Run, expected: int | None, lease: Job | None, status: Status | None, also: Effects) -> None:
+    def _stop(self, run: Run) -> None:
+        """Take away the jobs of a run that does not go on, and the hooks of one that ended."""
+        if run.status is not Status.RUNNING:
+            for key in [key for key in self._jobs if key[0] == run.id]:
+                self._forget(key)
+        if run.status.is_final:
+            self._hooks = {token: hook for token, hook in self._hooks.items() if hook.run_id != run.id}
+
+    def _write_jobs(self, jobs: Sequence[Job], lease: Lease | None, *, finish: bool) -> None:
+        if lease is not None:
+            key = lease.run_id, lease.op
+            if key in self._jobs:
+                self._jobs[key].lapsed = False
+            if finish:
+                self._forget(key)
+        for job in jobs:
+            self._write(job, owned=lease is not None and lease.op == job.op)
+
+    def _checked(self, append: Append) -> Run:
+        """Return the run as it is, if *append* may be written."""
+        lease, effects = append.lease, append.effects or _NOTHING
         if lease is not None and not self._holds(lease):
-            msg = f"run {run.id!r} is held by somebody else now"
+            msg = f"run {append.run_id!r} is held by somebody else now"
             raise LeaseLost(msg)
-        if lease is None and status is None and run.status.is_final:
+        run = self._run(append.run_id)
+        if lease is None and append.status is None and run.status.is_final:
             msg = f"run {run.id!r} has ended already: it is {run.status.value}"
             raise RunEnded(msg)
-        if expected is not None and expected != run.length:
-            msg = f"the history of run {run.id!r} is {run.length} events long, not {expected}"
+        if append.expected is not None and append.expected != run.length:
+            msg = f"the history of run {run.id!r} is {run.length} events long, not {append.expected}"
             raise Conflict(msg)
-        self._check_hooks(also.hooks)
-        for new in also.begin:
+        self._check_hooks(effects.hooks)
+        for new in effects.new_runs:
             if new.run.id in self._runs:
                 msg = f"there is a run {new.run.id!r} already, of workflow {self._runs[new.run.id].workflow!r}"
                 raise RunExists(msg)
-        mine = {token for token in also.close if token in self._hooks and self._hooks[token].run_id == run.id}
-        if lease is None and mine != set(also.close):
+        mine = {token for token in effects.close if token in self._hooks and self._hooks[token].run_id == run.id}
+        if lease is None and mine != set(effects.close):
             msg = "the hook is closed: it had its payload, has expired, or its run has ended"
             raise HookClosed(msg)
+        return run
 
     def _check_hooks(self, hooks: Sequence[Hook]) -> None:
         for hook in hooks:
@@ -131,25 +198,25 @@ class MemoryStorage(Storage):
                 msg = f"the token of hook {hook.name!r} is in use by an open hook of run {other.run_id!r}"
                 raise HookTaken(msg, hook.token)
 
-    def _apply(self, run_id: str, also: Effects, now: datetime | None) -> None:
-        self._hooks |= {hook.token: hook for hook in also.hooks}
-        if also.attributes:
+    def _apply(self, run_id: str, effects: Effects, now: datetime | None) -> None:
+        self._hooks |= {hook.token: hook for hook in effects.hooks}
+        if effects.attributes:
             run = self._runs[run_id]
-            self._runs[run_id] = evolve(run, attributes={**run.attributes, **also.attributes})
-        for token in also.close:
+            self._runs[run_id] = evolve(run, attributes={**run.attributes, **effects.attributes})
+        for token in effects.close:
             if token in self._hooks and self._hooks[token].run_id == run_id:
                 del self._hooks[token]
-        for key in [(run_id, op) for op in also.drop if (run_id, op) in self._jobs]:
+        for key in [(run_id, op) for op in effects.drop if (run_id, op) in self._jobs]:
             if self._jobs[key].worker is None:
                 self._forget(key)
             else:
                 self._woken[key] = None
                 self._dropped.add(key)
-        for message in also.tell:
+        for message in effects.messages:
             self._tell(message, now)
-        for new in also.begin:
+        for new in effects.new_runs:
             self._runs[new.run.id], self._events[new.run.id] = new.run, list(new.events)
-            self._jobs[new.run.id, RUN_OP] = Job(new.run.id, RUN_OP, now, new.run.workflow)
+            self._jobs[new.run.id, RUN_OP] = _StoredJob(new.run.id, RUN_OP, now, new.run.workflow, "", None)
 
     def _tell(self, message: Message, now: datetime | None) -> None:
         run = self._runs.get(message.run_id)
@@ -208,8 +275,8 @@ class MemoryStorage(Storage):
         *,
         workflows: Collection[str] | None = None,
         queues: Collection[str] = ("",),
-    ) -> list[Job]:
-        """Take jobs whose time has come; see `Storage.claim`."""
+    ) -> list[Lease]:
+        """Claim jobs whose time has come; see `Storage.claim`."""
         with self._guard:
             holders = {job.worker: None for job in self._jobs.values() if job.worker is not None}
             for other in {**self._leases, **holders}:
@@ -229,10 +296,14 @@ class MemoryStorage(Storage):
             claimed = []
             for _, key in due[:limit]:
                 job, length = self._jobs[key], self._runs[key[0]].length
-                recoveries = job.recoveries + job.lapsed
-                job = evolve(job, due=None, worker=worker, epoch=job.epoch + 1, recoveries=recoveries, length=length)
-                self._jobs[key] = job
-                claimed.append(job)
+                job.due, job.worker, job.epoch = None, worker, job.epoch + 1
+                job.recoveries += job.lapsed
+                claimed.append(
+                    Lease(
+                        job.run_id, job.op, worker, job.epoch, job.workflow, job.queue, job.call,
+                        job.lapsed, job.recoveries, length,
+                    )
+                )  # fmt: skip
             if claimed:
                 self._leases[worker] = now + lease
         return claimed
@@ -272,7 +343,7 @@ class MemoryStorage(Storage):
             raise RunNotFound(msg)
         return run
 
-    def _holds(self, lease: Job) -> bool:
+    def _holds(self, lease: Lease) -> bool:
         job = self._jobs.get((lease.run_id, lease.op))
         return job is not None and (job.worker, job.epoch) == (lease.worker, lease.epoch)
 
@@ -280,15 +351,14 @@ class MemoryStorage(Storage):
         key = job.run_id, job.op
         old = self._jobs.get(key)
         if old is None:
-            self._jobs[key] = job
+            self._jobs[key] = _StoredJob.of(job)
         elif owned:
-            data = old.data if job.data is None else job.data
-            self._jobs[key] = evolve(old, due=job.due, data=data, worker=job.worker, lapsed=False)
+            old.due, old.call, old.worker, old.lapsed = job.due, job.call or old.call, None, False
             self._woken.pop(key, None)
         elif old.worker is not None:
             self._woken[key] = None
         elif job.due is not None and (old.due is None or job.due < old.due):
-            self._jobs[key] = evolve(old, due=job.due)
+            old.due = job.due
 
     def _release(self, worker: str, now: datetime, *, lapsed: bool) -> None:
         for key in [key for key, job in self._jobs.items() if job.worker == worker]:
@@ -296,7 +366,7 @@ class MemoryStorage(Storage):
                 self._forget(key)
             else:
                 job = self._jobs[key]
-                self._jobs[key] = evolve(job, worker=None, due=now, lapsed=lapsed or job.lapsed)
+                job.worker, job.due, job.lapsed = None, now, lapsed or job.lapsed
                 self._woken.pop(key, None)
         self._leases.pop(worker, None)
 

@@ -34,7 +34,7 @@ def export(session: Session, run_id: str, output: str, move: bool) -> None:  # n
     async def asked(runtime: DurableRuntime) -> tuple[Run, str]:
         run, events = await find_history(runtime, run_id)
         if move:
-            await stored(runtime).leave(run)
+            await stored(runtime).control.leave(run)
         return run, to_json(run, events)
 
     run, text = session.ask(asked)
@@ -58,7 +58,7 @@ def import_(session: Session, files: tuple[str, ...]) -> None:
 
     async def asked(runtime: DurableRuntime) -> None:
         for run, events in found:
-            await stored(runtime).adopt(run, events)
+            await stored(runtime).control.adopt(run, events)
 
     session.ask(asked)
     for run, _ in found:

@@ -129,8 +129,8 @@ async def _begin(app: App, workflow: Workflow[..., Any], call: _Call) -> tuple[R
     mode = settle_mode(
         app.plugins.runtime(name), name, durable=workflow.durable, default_durable=app.settings.default_durable
     )
-    if mode is Mode.DURABLE and call.run_id is not None and isinstance(runtime, DurableRuntime):
-        attached = await _attach(runtime, workflow, call, call.run_id)
+    if mode is Mode.DURABLE and call.run_id is not None and (records := runtime.records) is not None:
+        attached = await _attach(records, workflow, call, call.run_id)
         if attached is not None:
             return attached, mode
     args, kwargs = read_call(workflow, call.texts, call.named)
@@ -233,7 +233,7 @@ async def _told(app: App, handle: RunHandle[Any], mode: Mode, error: Exception, 
 def _how_to_go_on(app: App, handle: RunHandle[Any] | None, workflow: Workflow[..., Any], call: _Call) -> str:
     if handle is None:
         return "interrupted before a run was started"
-    if not isinstance(handle.runtime, DurableRuntime) or workflow.durable is False:
+    if handle.runtime.records is None or workflow.durable is False:
         return "interrupted; the run was transient, so nothing of it is left"
     words = f"run {quoted(call.target)} --run-id {handle.id}"
     return f"interrupted; run {handle.id} is handed back. Go on with it: {call.session.command(app, words)}"

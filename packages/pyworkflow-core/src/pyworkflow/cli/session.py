@@ -91,8 +91,8 @@ def described(app: App) -> str:
 
 def place_of(app: App, runtime: str | None = None) -> str:
     """Return where a runtime, by default the default one, keeps its runs, masked."""
-    found = app.runtime(runtime)
-    return (found.place if isinstance(found, DurableRuntime) else None) or described(app)
+    records = app.runtime(runtime).records
+    return (None if records is None else records.place) or described(app)
 
 
 @contextmanager

@@ -7,6 +7,6 @@ step is taken, and a value of a class that needs its annotation is refused.
 
 from __future__ import annotations
 
-from pyworkflow.codec.codec import Codec, Decoder, Encoder, keeper
+from pyworkflow.codec.codec import Codec, Decoder, Encoder
 
-__all__ = ["Codec", "Decoder", "Encoder", "keeper"]
+__all__ = ["Codec", "Decoder", "Encoder"]

@@ -17,9 +17,8 @@ from pyworkflow.events import Plain
 if TYPE_CHECKING:
     from cattrs import Converter
 
-_SHORT = 1000
-_INT64 = 1 << 63
-_LEAST = -_INT64
+SHORT = 1000
+INT64 = 1 << 63
 
 Encoder = Callable[[Any], Plain]
 Decoder = Callable[[Plain], Any]
@@ -161,10 +160,10 @@ def _fast_any(slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def fast(value: Any) -> Any:
         kind = type(value)
         if kind is str:
-            if len(value) < _SHORT:
+            if len(value) < SHORT:
                 return value
         elif kind is int:
-            if _LEAST < value < _INT64:
+            if abs(value) < INT64:
                 return value
         elif kind is bool or value is None:
             return value
@@ -177,11 +176,11 @@ def _fast_scalar(annotation: Any, slow: Callable[[Any], Any]) -> Callable[[Any],
     if annotation is str:
 
         def fast(value: Any) -> Any:
-            return value if type(value) is str and len(value) < _SHORT else slow(value)
+            return value if type(value) is str and len(value) < SHORT else slow(value)
     elif annotation is int:
 
         def fast(value: Any) -> Any:
-            return value if type(value) is int and _LEAST < value < _INT64 else slow(value)
+            return value if type(value) is int and abs(value) < INT64 else slow(value)
     else:
 
         def fast(value: Any) -> Any:
@@ -190,28 +189,15 @@ def _fast_scalar(annotation: Any, slow: Callable[[Any], Any]) -> Callable[[Any],
     return fast
 
 
-def keeper(annotation: Any) -> Callable[[Any], bool]:
-    """Return the function that says whether a value of type *annotation* comes out of storage as the same object."""
-    if annotation is str:
-        return lambda value: type(value) is str and len(value) < _SHORT
-    if annotation is int:
-        return lambda value: type(value) is int and _LEAST < value < _INT64
-    if annotation is bool:
-        return lambda value: type(value) is bool
-    if annotation is None or annotation is NoneType:
-        return lambda value: value is None
-    return _keeps_any if _is_any(annotation) else _keeps_nothing
+def kept_types(annotation: Any) -> frozenset[Any]:
+    """Return the types whose values come out of storage as the same objects where they are annotated like that.
 
-
-def _keeps_any(value: Any) -> bool:
-    kind = type(value)
-    if kind is str:
-        return len(value) < _SHORT
-    return _LEAST < value < _INT64 if kind is int else kind is bool or value is None
-
-
-def _keeps_nothing(_: Any) -> bool:
-    return False
+    Only short texts do, of fewer than `SHORT` characters, and integers of 64 bits, nearer to 0 than `INT64`.
+    """
+    if _is_any(annotation):
+        return _SCALARS
+    kept = NoneType if annotation is None else annotation
+    return frozenset([scalar for scalar in _SCALARS if scalar is kept])
 
 
 def _too_deep(value: Any, max_depth: int) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isinf
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pyworkflow.errors import StorageError
 from pyworkflow.events import Plain
@@ -29,17 +29,30 @@ quote = json.encoder.encode_basestring_ascii
 """Returns a text as JSON has it, in quotes."""
 
 
-def _made_once() -> Callable[[Any], str]:
-    """Return what encodes; `json.JSONEncoder.encode` makes it anew for each call, which takes as long as the rest."""
+def _made_once() -> Callable[[Plain, int], Iterable[str]]:
+    """Return the C part of the encoder; `json.JSONEncoder.encode` makes one a call, which takes as long as the rest."""
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # an interpreter without the C part
-        return _encoder.encode
-    encode = make(None, _encoder.default, quote, None, ":", ",", *(False, False, False))  # sort, skip, allow NaN
-    return lambda value: "".join(encode(value, 0))
+        return lambda value, _: (_encoder.encode(value),)
+    encode: Callable[[Plain, int], Iterable[str]] = make(
+        None,
+        _encoder.default,
+        quote,
+        None,
+        ":",
+        ",",
+        *(False, False, False),  # sort, skip, allow NaN
+    )
+    return encode
 
 
-dumps_plain: Callable[[Plain], str] = _made_once()
-"""Returns JSON values as text, in ASCII."""
+pieces = _made_once()
+"""Returns the pieces of a JSON value's text, in ASCII; the number is the indentation, of which there is none: 0."""
+
+
+def dumps_plain(value: Plain) -> str:
+    """Return a JSON value as text, in ASCII."""
+    return "".join(pieces(value, 0))
 
 
 def loads_plain(text: str | bytes) -> Plain:

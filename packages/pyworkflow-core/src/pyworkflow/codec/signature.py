@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from attrs import define, field, frozen
 
-from pyworkflow.codec import Codec, Decoder, Encoder, keeper
+from pyworkflow.codec.codec import INT64, SHORT, Codec, Decoder, Encoder, kept_types
 from pyworkflow.errors import Unstorable
 from pyworkflow.events import Plain
 
@@ -26,7 +26,7 @@ class _Slot:
     what: str
     encode: Encoder
     decode: Decoder
-    keeps: Callable[[Any], bool]
+    kept: frozenset[type]  # by `kept_types`
     note: str = ""
 
     def blame(self, error: Unstorable) -> Unstorable:
@@ -38,14 +38,15 @@ class _Compiled:
     """The parameters of a function by the ways in which arguments reach them."""
 
     positional: tuple[_Slot, ...]
+    kept: tuple[frozenset[type], ...]  # those of the positional ones
     required: int  # so many of them have no default
+    counts: range  # so many arguments by position make a call, if all are of the positional ones
     more: _Slot | None  # *args
     by_name: Mapping[str, _Slot]
     rest: _Slot | None  # **kwargs
     needs_names: bool  # there is a keyword-only parameter without a default
     result: _Slot
     signature: inspect.Signature
-    single: Callable[[Any], bool] | None  # `keeps` of the only parameter, which most steps have
 
 
 @define(eq=False)
@@ -77,8 +78,6 @@ class Signature:
             Unstorable: An argument cannot be stored.
         """
         made = self._made or self._compile()
-        if made.single is not None and len(args) == 1 and not kwargs and made.single(args[0]):
-            return [args[0]], {}
         self._check(made, args, kwargs)
         out: list[Any] = []
         slot: _Slot | None = None
@@ -99,15 +98,18 @@ class Signature:
         return out, named
 
     def keeps_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Whether the call fits, and its arguments come out of storage as the same objects."""
+        """Whether the call fits, and its arguments come out of storage as the same objects; then encode nothing."""
         made = self._made or self._compile()
-        positional = made.positional
-        if made.single is not None and len(args) == 1 and not kwargs:
-            return made.single(args[0])
-        if kwargs or made.needs_names or not made.required <= len(args) <= len(positional):
+        if kwargs or len(args) not in made.counts:
             return False
-        for slot, value in zip(positional, args):  # noqa: B905, SIM110 -- faster so, and this is all about that
-            if not slot.keeps(value):
+        for value, kinds in zip(args, made.kept):  # noqa: B905 -- faster so: nothing is called for an argument
+            kind = type(value)
+            if kind not in kinds:
+                return False
+            if kind is int:
+                if abs(value) >= INT64:
+                    return False
+            elif kind is str and len(value) >= SHORT:
                 return False
         return True
 
@@ -118,11 +120,9 @@ class Signature:
             TypeError: The call does not fit the signature, which may have changed since.
             Unstorable: An argument does not fit its annotation.
         """
-        made = self._made or self._compile()
         if type(args) is not list or type(kwargs) is not dict:
             raise Unstorable(f"the arguments of {self.what} have to be a list and a dict")
-        if made.single is not None and len(args) == 1 and not kwargs and made.single(args[0]):
-            return [args[0]], {}
+        made = self._made or self._compile()
         self._check(made, args, kwargs)
         out: list[Any] = []
         slot: _Slot | None = None
@@ -158,7 +158,12 @@ class Signature:
 
     def keeps_result(self, value: Any) -> bool:
         """Whether *value* comes out of storage as the same object, so that nothing need be encoded where it stays."""
-        return (self._made or self._compile()).result.keeps(value)
+        kind = type(value)
+        if kind not in (self._made or self._compile()).result.kept:
+            return False
+        if kind is int:
+            return bool(abs(value) < INT64)
+        return kind is not str or len(value) < SHORT
 
     def encode_result(self, value: Any) -> Plain:
         """Return *value* as JSON.
@@ -204,24 +209,27 @@ class Signature:
         result = self._slot(f"the result of {self.what}", hints.get("return", Any), unresolved.get("return"))
         parameters = signature.parameters.values()
         by_position = [parameter for parameter in parameters if parameter.kind in _BY_POSITION]
+        required = sum(parameter.default is Parameter.empty for parameter in by_position)
+        needs_names = any(p.kind is Parameter.KEYWORD_ONLY and p.default is Parameter.empty for p in parameters)
         by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
         self._made = _Compiled(
             positional=tuple(slots[parameter.name] for parameter in by_position),
-            required=sum(parameter.default is Parameter.empty for parameter in by_position),
+            kept=tuple(slots[parameter.name].kept for parameter in by_position),
+            required=required,
+            counts=range(required, 0 if needs_names else len(by_position) + 1),
             more=next((slots[p.name] for p in parameters if p.kind is Parameter.VAR_POSITIONAL), None),
             by_name={p.name: slots[p.name] for p in parameters if p.kind in by_name},
             rest=next((slots[p.name] for p in parameters if p.kind is Parameter.VAR_KEYWORD), None),
-            needs_names=any(p.kind is Parameter.KEYWORD_ONLY and p.default is Parameter.empty for p in parameters),
+            needs_names=needs_names,
             result=result,
             signature=signature,
-            single=slots[by_position[0].name].keeps if len(parameters) == len(by_position) == 1 else None,
         )
         return self._made
 
     def _slot(self, what: str, annotation: Any, unresolved: str | None) -> _Slot:
         note = f" (its annotation counts as Any: {unresolved})" if unresolved else ""
         codec = self.codec
-        return _Slot(what, codec.encoder(annotation), codec.decoder(annotation), keeper(annotation), note)
+        return _Slot(what, codec.encoder(annotation), codec.decoder(annotation), kept_types(annotation), note)
 
 
 def required_parameters(function: Callable[..., Any]) -> list[str]:

@@ -1,19 +1,18 @@
-"""Runs that live in a storage: looking at them, and telling them things. Who works on them is not known here."""
+"""Runs in a storage: reading them, and signalling them from outside. Who executes them is not known here."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import evolve
+from attrs import define, evolve
 
 from pyworkflow.authoring.context import token_digest
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.engine.hook_payloads import NO_HOOK, fitting_payload
-from pyworkflow.engine.remote_steps import LAST
+from pyworkflow.engine.waiters import last_event
 from pyworkflow.errors import (
     Conflict,
     HookClosed,
@@ -34,10 +33,9 @@ from pyworkflow.events import (
 )
 from pyworkflow.events import RunBlocked as BlockedEvent
 from pyworkflow.events import RunTerminated as TerminatedEvent
-from pyworkflow.model import RUN_OP, Effects, Hook, Job, Page, Run, RunQuery, Status
-from pyworkflow.ports import DurableRuntime
+from pyworkflow.model import RUN_OP, Append, Effects, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.replay.effects import hook_of, to_child, to_parent
-from pyworkflow.replay.history import effective, goes_on_as, open_children, open_hooks, retry_cut
+from pyworkflow.replay.history import continued_as, effective, open_children, open_hooks, retry_cut
 
 if TYPE_CHECKING:
     from pyworkflow.clock import Clock
@@ -45,56 +43,57 @@ if TYPE_CHECKING:
     from pyworkflow.ports import Storage
 
 
-class StoredRuns(DurableRuntime):
-    """What a runtime of runs in a storage does without a worker."""
+class Owner(Protocol):
+    """A runtime of runs in a storage, as far as `RunControl` needs it."""
 
     app: Host
 
-    @property
-    def clock(self) -> Clock:
-        """The clock this runtime goes by."""
-        return self.app.clock
-
     async def storage(self) -> Storage:
-        """Return the storage, ready."""
-        return await self.app.open_storage()
+        """Return the storage, open."""
 
-    @abstractmethod
-    def look(self, run_id: str) -> None:
-        """Have the worker of this process notice that a run was told something."""
+    def nudge(self, run_id: str) -> None:
+        """Have the worker of this process see what was written to a run."""
 
-    @abstractmethod
     async def notify(self, jobs: Sequence[Job]) -> None:
-        """Have somebody look for *jobs*, which became due just now; a hint, which must not raise."""
+        """Have somebody claim *jobs*, which became due just now; a hint, which must not raise."""
 
-    # -- looking -------------------------------------------------------------------------
 
-    async def _last(self, run: Run) -> Event | None:
-        _, events = await (await self.storage()).load(run.id, run.length - 1)
-        return events[-1] if events else None
+@define(eq=False)
+class RunControl:
+    """Reads runs, and writes to them what comes from outside. It needs no worker."""
+
+    owner: Owner
+
+    @property
+    def _clock(self) -> Clock:
+        return self.owner.app.clock
+
+    # -- reading -------------------------------------------------------------------------
 
     async def newest(self, run_id: str) -> Run:
         """Return the run, or the one that it goes on as if it has continued as a new one."""
         run = await self.run(run_id)
-        while run.status is Status.CONTINUED and isinstance(last := await self._last(run), RunContinued):
+        while run.status is Status.CONTINUED and isinstance(
+            last := await last_event(await self.owner.storage(), run), RunContinued
+        ):
             run = await self.run(last.run_id)
         return run
 
     async def run(self, run_id: str) -> Run:
         """Return what is known of a run."""
-        return (await (await self.storage()).load(run_id, LAST))[0]
+        return await (await self.owner.storage()).run(run_id)
 
     async def history(self, run_id: str) -> tuple[Run, list[Event]]:
         """Return a run and all its events."""
-        return await (await self.storage()).load(run_id)
+        return await (await self.owner.storage()).load(run_id)
 
     async def runs(self, query: RunQuery) -> Page:
         """Return runs, the newest first."""
-        return await (await self.storage()).runs(query)
+        return await (await self.owner.storage()).runs(query)
 
     async def purge(self, before: datetime, statuses: Collection[Status]) -> int:
         """Delete ended runs; return how many."""
-        return await (await self.storage()).purge(before, statuses)
+        return await (await self.owner.storage()).purge(before, statuses)
 
     async def cancel(self, run_id: str, reason: str = "", grace: timedelta | None = None) -> None:
         """Ask a run to stop, and terminate it if it has not ended after *grace*.
@@ -103,9 +102,9 @@ class StoredRuns(DurableRuntime):
             RunNotFound: There is no such run.
             RunEnded: It has ended already.
         """
-        now = self.clock.now()
+        now = self._clock.now()
         deadline = None if grace is None else now + grace
-        await self.tell(run_id, [CancelRequested(now, reason, deadline)])
+        await self.signal(run_id, [CancelRequested(now, reason, deadline)])
 
     async def terminate(self, run_id: str, reason: str = "") -> None:
         """End a run now; no code of it runs any more. Its children are asked to stop.
@@ -114,7 +113,7 @@ class StoredRuns(DurableRuntime):
             RunNotFound: There is no such run.
             RunEnded: It has ended already.
         """
-        storage, now = await self.storage(), self.clock.now()
+        storage, now = await self.owner.storage(), self._clock.now()
         end = TerminatedEvent(now, reason)
         while True:
             run, events = await storage.load((await self.newest(run_id)).id)
@@ -122,20 +121,21 @@ class StoredRuns(DurableRuntime):
                 continue  # just now
             if run.status.is_final:
                 raise ended(run)
-            later = goes_on_as(events)
+            later = continued_as(events)
             tell = [to_child(run.id, one, later.get(one.op, ""), now) for one in open_children(effective(events))]
             tell += to_parent(events[0].parent if isinstance(events[0], RunStarted) else None, run.id, end)
             with suppress(Conflict):  # the run went on: its children may be others now, and so may the run itself
+                status, effects = Status.TERMINATED, Effects(messages=tell)
                 await storage.append(
-                    run.id, [end], expected=run.length, status=Status.TERMINATED, now=now, also=Effects(tell=tell)
+                    Append(run.id, [end], expected=run.length, status=status, now=now, effects=effects)
                 )
                 break
         for told in [run.id, *(message.run_id for message in tell)]:
-            self.look(told)
-        if (historian := self.app.historian()) is not None:
+            self.owner.nudge(told)
+        if (historian := self.owner.app.historian()) is not None:
             historian(*await storage.load(run.id))
         if tell:
-            await self.notify([Job(message.run_id) for message in tell])
+            await self.owner.notify([Job(message.run_id) for message in tell])
 
     async def retry(self, run_id: str) -> None:
         """Let a blocked run go on, or a failed one do once more what failed.
@@ -144,7 +144,7 @@ class StoredRuns(DurableRuntime):
             RunNotFound: There is no such run.
             RunEnded: It is neither blocked nor failed.
         """
-        storage, now = await self.storage(), self.clock.now()
+        storage, now = await self.owner.storage(), self._clock.now()
         run, events = await storage.load(run_id)
         if run.status not in {Status.BLOCKED, Status.FAILED}:
             msg = f"run {run_id!r} is {run.status.value}; only a blocked or a failed run can be retried"
@@ -155,19 +155,21 @@ class StoredRuns(DurableRuntime):
         hooks = [hook_of(run_id, command) for command in open_hooks(effective([*events, retried]))]
         try:
             await storage.append(
-                run_id,
-                [retried],
-                jobs,
-                expected=run.length,
-                status=Status.RUNNING,
-                now=now,
-                also=Effects(hooks=hooks),
+                Append(
+                    run_id,
+                    [retried],
+                    jobs,
+                    expected=run.length,
+                    status=Status.RUNNING,
+                    now=now,
+                    effects=Effects(hooks=hooks),
+                )
             )
         except Conflict:
             return  # somebody else did
-        await self.notify(jobs)
+        await self.owner.notify(jobs)
 
-    async def tell(self, run_id: str, facts: Sequence[Event]) -> None:
+    async def signal(self, run_id: str, facts: Sequence[Event]) -> None:
         """Add facts from outside to a run's history, and have it look at them.
 
         Raises:
@@ -181,12 +183,12 @@ class StoredRuns(DurableRuntime):
             with suppress(RunEnded):  # just now; it may have continued as a new one
                 return await self._add(run, facts)
 
-    async def _add(self, run: Run, facts: Sequence[Event], also: Effects | None = None) -> None:
-        jobs = [Job(run.id, RUN_OP, self.clock.now(), run.workflow)] if run.status is Status.RUNNING else []
-        await (await self.storage()).append(run.id, facts, jobs, also=also)
-        self.look(run.id)
+    async def _add(self, run: Run, facts: Sequence[Event], effects: Effects | None = None) -> None:
+        jobs = [Job(run.id, RUN_OP, self._clock.now(), run.workflow)] if run.status is Status.RUNNING else []
+        await (await self.owner.storage()).append(Append(run.id, facts, jobs, effects=effects))
+        self.owner.nudge(run.id)
         if jobs:
-            await self.notify(jobs)
+            await self.owner.notify(jobs)
 
     # -- moving runs -----------------------------------------------------------------------
 
@@ -196,18 +198,18 @@ class StoredRuns(DurableRuntime):
         Raises:
             RunExists: There is a run with its id, or its idempotency key, already.
         """
-        running, now = run.status is Status.RUNNING, self.clock.now()
+        running, now = run.status is Status.RUNNING, self._clock.now()
         if running and any(isinstance(event, HandedOut) for event in events):
             events = [*events, RunRetried(now)]  # the jobs are not here: what was handed out is the run's own again
         jobs = [Job(run.id, RUN_OP, now, run.workflow)] if running else []
         asked = [] if run.status.is_final else open_hooks(effective(events))
         hooks = [hook_of(run.id, command) for command in asked]
-        existing = await (await self.storage()).create(evolve(run, length=len(events)), events, jobs, hooks)
+        existing = await (await self.owner.storage()).create(evolve(run, length=len(events)), events, jobs, hooks)
         if existing is not None:
             msg = f"there is a run {existing.id!r} here already ({existing.status.value})"
             raise RunExists(msg)
         if jobs:
-            await self.notify(jobs)
+            await self.owner.notify(jobs)
 
     async def leave(self, run: Run) -> None:
         """Block a run that was exported, so that it does not go on here; `retry` takes it back.
@@ -219,8 +221,8 @@ class StoredRuns(DurableRuntime):
         if run.status is not Status.RUNNING:
             raise ended(run)
         why = RunBlocked("it was exported to go on elsewhere; retry it only if it does not")
-        event = BlockedEvent(self.clock.now(), record_of(why))
-        await (await self.storage()).append(run.id, [event], expected=run.length, status=Status.BLOCKED)
+        event = BlockedEvent(self._clock.now(), record_of(why))
+        await (await self.owner.storage()).append(Append(run.id, [event], expected=run.length, status=Status.BLOCKED))
 
     # -- hooks -----------------------------------------------------------------------------
 
@@ -231,7 +233,7 @@ class StoredRuns(DurableRuntime):
             HookClosed: No hook takes payloads for the token.
             Unstorable: The payload does not fit the hook's type, or cannot be stored; the hook stays open.
         """
-        hook = await (await self.storage()).find_hook(token_digest(token))
+        hook = await (await self.owner.storage()).find_hook(token_digest(token))
         if hook is None:
             raise HookClosed(NO_HOOK)
         return await self.send(hook, payload)
@@ -243,9 +245,9 @@ class StoredRuns(DurableRuntime):
             HookClosed: It is open no longer.
             Unstorable: The payload does not fit the hook's type, or cannot be stored; the hook stays open.
         """
-        storage = await self.storage()
+        storage = await self.owner.storage()
         run, events = await storage.load(hook.run_id)
-        value, now = fitting_payload(self.app.registry, hook, events, payload), self.clock.now()
+        value, now = fitting_payload(self.owner.app.registry, hook, events, payload), self._clock.now()
         try:
             received = Received(now, hook.op, value)
             await self._add(run, [received], None if hook.many else Effects(close=[hook.token]))
@@ -254,14 +256,14 @@ class StoredRuns(DurableRuntime):
             if run.status is not Status.CONTINUED or (not hook.many and _had_its_payload(hook, events)):
                 raise HookClosed(NO_HOOK) from None
             try:
-                await self.tell(run.id, [Posted(now, hook.name, hook.token, value)])  # for the run that continues it
+                await self.signal(run.id, [Posted(now, hook.name, hook.token, value)])  # for the run that continues it
             except RunEnded:
                 raise HookClosed(NO_HOOK) from None
         return run.id
 
     async def hooks(self, run_id: str | None = None) -> list[Hook]:
         """Return open hooks, of one run or of all."""
-        return await (await self.storage()).hooks(run_id)
+        return await (await self.owner.storage()).hooks(run_id)
 
 
 def _had_its_payload(hook: Hook, events: Sequence[Event]) -> bool:

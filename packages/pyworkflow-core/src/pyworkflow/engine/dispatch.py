@@ -1,8 +1,4 @@
-"""Which steps of a decision a worker carries out itself, and which it hands out, each as a job of its own.
-
-The data of such a job is ``[step, args, kwargs, attempt]``: what to call, and the number of the attempt to begin with,
-less the times that the job was taken over already.
-"""
+"""Which steps of a decision a worker runs itself, and which are dispatched, each as a job of its own."""
 
 from __future__ import annotations
 
@@ -13,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from pyworkflow.events import CallStep, HandedOut
-from pyworkflow.model import Effects, Job
+from pyworkflow.model import Effects, Job, StepCall
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Step
-    from pyworkflow.engine.held_run import Execution
+    from pyworkflow.engine.held_run import HeldRun
     from pyworkflow.replay.decision import Decision
     from pyworkflow.replay.operations import Pending
 
 
-def hand_out(
-    execution: Execution,
+def dispatch(
+    held: HeldRun,
     decision: Decision,
     steps: Mapping[str, Step[..., Any]],
     now: datetime,
@@ -31,19 +27,19 @@ def hand_out(
     queues: Collection[str] | None,
     room: int | None,
 ) -> Decision:
-    """Return *decision* with everything handed out that this worker has no room for, or does not serve.
+    """Return *decision* with every step dispatched that this worker has no room for, or does not serve.
 
     Args:
-        execution: The run.
+        held: The run.
         decision: What was decided.
         steps: The steps that are known, by name.
         now: The present time.
         queues: Those that this worker serves; None: all.
-        room: How many steps more it can carry out; None: any number.
+        room: How many steps more it can run; None: any number.
     """
     if decision.status is not None:
         return decision  # the end of a run takes its jobs away
-    dropped = [gone.op for gone in decision.abandoned if gone.away]
+    dropped = [gone.op for gone in decision.abandoned if gone.dispatched]
     if dropped:
         also = decision.also or Effects()
         decision = evolve(decision, also=evolve(also, drop=[*also.drop, *dropped]))
@@ -61,13 +57,13 @@ def hand_out(
             calls += 1
             kept.append(pending)
         else:
-            data = [command.name, command.args, command.kwargs, pending.attempt]
-            away.append(Job(execution.run_id, command.op, now, execution.workflow.name, queue, data))
+            call = StepCall(command.name, command.args, command.kwargs, pending.attempt)
+            away.append(Job(held.run_id, command.op, now, held.workflow.name, queue, call))
     if not away:
         return decision
     named = tuple(job.queue for job in away)
     handed = HandedOut(now, tuple(job.op for job in away), named if any(named) else ())
-    machine, running = execution.machine, execution.running
+    machine, running = held.machine, held.running
     machine.feed([handed])
     parked = not kept and len(running) == sum(gone.op in running for gone in decision.abandoned)
     wake = machine.next_wake() if parked else None

@@ -30,14 +30,14 @@ class Heartbeat(threading.Thread):
                 logger.warning("the lease could not be renewed, trying again: %s", error)
                 pause = self._interval / 4
 
-    def stop(self, *, hand_back: bool = True) -> None:
+    def stop(self, *, release: bool = True) -> None:
         """Beat no more; returns when the last beat is over."""
         self._stopped.set()
         if self.is_alive():
             self.join()
-        if not hand_back:
+        if not release:
             return
         try:
             self._last()
         except Exception as error:  # noqa: BLE001 -- others have to wait for the lease to lapse then, no more
-            logger.warning("the lease could not be handed back; it will lapse: %s", error)
+            logger.warning("the lease could not be released; it will lapse: %s", error)

@@ -1,57 +1,156 @@
-"""A run that a worker holds."""
+"""A run that a worker holds: where it stands between two writes, and what came for it meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from pyworkflow.events import Completed, Event, Failed, Retrying
-from pyworkflow.model import Job
-from pyworkflow.replay.machine import Machine
+from pyworkflow.events import Event
+from pyworkflow.model import Lease
+from pyworkflow.replay.machine import MAX_EVENTS, Machine
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Workflow
-    from pyworkflow.replay.decision import Decision
+
+logger = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """Where a held run stands."""
+
+    RESUMING = "its history is being read"
+    IDLE = "nothing is written for it"
+    ADVANCING = "a decision of it is made and written"
+    RELEASED = "it is not held any more"
 
 
 @define(eq=False)
-class Execution:
-    """A run that a worker holds.
+class HeldRun:
+    """A run, its machine, and the lease under which everything of it is written.
+
+    One task at a time advances a run; what comes for it meanwhile waits::
+
+        RESUMING ──resumed──▶ IDLE ──acquire──▶ ADVANCING
+                               ▲                  │
+                               └────yield_turn────┘
+        any of them ──release──▶ RELEASED, for good
+
+    Two marks cut across the phases. ``stale``: the history grew from outside, so it has to be read before the next
+    decision. ``unproven``: the history grew and nothing was written under the lease since; whoever wrote it may hold
+    the run by now, so no step begins before an append has shown that the lease still holds.
 
     Attributes:
-        lease: The run's job as claimed; everything is written under it.
-        length: How long the history is that the machine has seen.
-        inbox: Facts that are not written yet.
-        running: The tasks that carry steps out, by operation.
-        starting: How many more it will carry out once that is written.
-        once: The steps that were begun, must not begin again, and have no answer yet that is durable; their names.
-        busy: Somebody is writing; what comes meanwhile goes to the inbox.
-        again: Something came meanwhile, so that there is to be decided once more.
-        stale: The history has grown from outside.
-        unsure: It has, and nothing was written since, so the lease may be lost: no step may begin before that is known.
-        gone: The run is not ours any more.
+        length: The length of the history that the machine has seen.
+        running: The tasks that run its steps and start its children, by operation.
+        starting: How many more steps begin once the decision that is being written is durable.
+        once: The steps at most once that have begun and whose end is not durable; their names, by operation.
+        waiting: Facts for the next decision, which came while somebody else advanced the run.
     """
 
     run_id: str
     workflow: Workflow[..., Any]
     machine: Machine
-    lease: Job
+    lease: Lease
     length: int = 0
-    inbox: list[Event] = field(factory=list)
+    phase: Phase = Phase.IDLE
+    stale: bool = False
+    unproven: bool = False
     running: dict[int, asyncio.Task[None]] = field(factory=dict)
     starting: int = 0
     once: dict[int, str] = field(factory=dict)
-    busy: bool = False
-    again: bool = False
-    stale: bool = False
-    unsure: bool = False
-    gone: bool = False
+    waiting: list[Event] = field(factory=list, init=False)
+    _signalled: bool = field(default=False, init=False)
+
+    @property
+    def is_released(self) -> bool:
+        """Whether it is not held any more."""
+        return self.phase is Phase.RELEASED
+
+    # -- transitions -----------------------------------------------------------------
+
+    def resumed(self) -> None:
+        """Note that the history has been read: the run can be advanced."""
+        if self.phase is Phase.RESUMING:
+            self.phase = Phase.IDLE
+
+    def acquire(self, facts: Sequence[Event]) -> bool:
+        """Begin to advance the run; if somebody does already, leave *facts* to them and return False."""
+        if self.phase is Phase.IDLE:
+            self.phase = Phase.ADVANCING
+            self._signalled = False
+            return True
+        self.waiting.extend(facts)
+        self._signalled = True
+        return False
+
+    def yield_turn(self) -> bool:
+        """End advancing the run, unless there is more to decide; return whether that is so.
+
+        More to decide: facts that wait, a call of `acquire` since the last decision, or a history that grew.
+        """
+        if self._signalled or self.stale or self.waiting:
+            self._signalled = False
+            return False
+        self.phase, self.starting = Phase.IDLE, 0
+        return True
+
+    def abort_turn(self) -> None:
+        """End advancing the run, whatever there is to decide."""
+        if self.phase is Phase.ADVANCING:
+            self.phase = Phase.IDLE
+        self.starting = 0
+
+    def release(self) -> None:
+        """Hold the run no longer; its tasks are cancelled, but for the one that calls, and its machine is closed."""
+        self.phase = Phase.RELEASED
+        for task in self.running.values():
+            if task is not asyncio.current_task():
+                task.cancel()
+        self.running.clear()
+        self.machine.close()
+
+    def park(self) -> None:
+        """Hold the run no longer, and leave its machine as it is: it has no task."""
+        self.phase = Phase.RELEASED
+
+    # -- what came meanwhile -----------------------------------------------------------
+
+    def take_waiting(self, facts: Sequence[Event]) -> Sequence[Event]:
+        """Return *facts* and those that wait, for the next decision."""
+        waiting, self.waiting = self.waiting, []
+        self._signalled = False
+        return [*facts, *waiting]
+
+    def grown(self, length: int) -> None:
+        """Note the length of a history that was just read; what was added to it may be of another holder."""
+        self.unproven = self.unproven or length > max(self.length, self.lease.length)
+        self.length = length
+
+    # -- steps -------------------------------------------------------------------------
+
+    @property
+    def busy_with(self) -> int:
+        """How much of its worker's capacity the run takes: a step each, and at least one while it is held."""
+        return max(1, len(self.running) + self.starting)
+
+    def forget_answered(self, ops: Iterable[int]) -> None:
+        """Note that the ends of steps are durable, or that nobody waits for them: they cannot begin again."""
+        for op in ops:
+            self.once.pop(op, None)
 
 
-def forget_answered(execution: Execution, decision: Decision) -> None:
-    """Note that steps which must not begin again cannot any more: it is durable what came of them."""
-    answered = [event.op for event in decision.events if isinstance(event, Completed | Failed | Retrying)]
-    for op in (*answered, *(pending.op for pending in decision.abandoned)):
-        execution.once.pop(op, None)
+def warn_of_length(run_id: str, length: int) -> None:
+    """Log that the history of a run has become long."""
+    logger.warning(
+        "the history of run %s has %d events; a workflow that goes on for ever should call "
+        "pyworkflow.continue_as_new() from time to time (no more than %d are taken)",
+        run_id,
+        length,
+        MAX_EVENTS,
+        extra={"run_id": run_id},
+    )

@@ -51,9 +51,9 @@ def fitting_payload(registry: Registry, hook: Hook, events: Sequence[Event], pay
     try:
         machine.replay(effective(events))
         pending = machine.pending.get(hook.op)
-        if pending is None or not isinstance(pending.listener, Inbox):
+        if pending is None or not isinstance(pending.receiver, Inbox):
             raise HookClosed(NO_HOOK)
-        return _stored(hook, pending.listener.encode, payload)
+        return _stored(hook, pending.receiver.encode, payload)
     except NonDeterminism as error:
         raise RunBlocked(f"the payload of hook {hook.name!r} cannot be checked: {error}") from error
     finally:

@@ -10,16 +10,17 @@ from attrs import frozen
 
 @frozen
 class WorkerOptions:
-    """How a worker works; times in seconds.
+    """How a worker works; times are `timedelta`s.
 
     Attributes:
-        lease: For how long a worker is believed to live after its last sign of life.
-        sweep: How often it looks for work that nobody told it of.
-        batch: How many jobs it takes at a time.
-        threads: How many sync steps it carries out at once.
-        kept: How many parked workflows stay in memory, so that going on needs no replay.
-        capacity: How many steps it carries out at once before it hands out what is more; None: any number.
+        lease: For how long a worker is believed to live after its last heartbeat.
+        sweep: How often it polls for due jobs that it got no signal of.
+        batch: How many jobs it claims at a time.
+        threads: How many sync steps it runs at once.
+        kept: How many parked workflows stay in memory, so that resuming them needs no replay.
+        capacity: How many steps it runs at once before it dispatches what is more; None: any number.
         queues: Those it serves, the runs themselves being in queue ``""``; None: all, there are no queues here.
+        warn_events: A run whose history becomes so long is warned of, once.
         replay: Rebuild the workflow from its history before each decision; slow, and shows that replay is right.
     """
 
@@ -31,8 +32,9 @@ class WorkerOptions:
     replay: bool = False
     capacity: int | None = None
     queues: Collection[str] | None = None
+    warn_events: int = 10_000
 
     @property
     def beat(self) -> timedelta:
-        """How often it shows that it lives, and learns what others did to what it holds."""
+        """How often it renews its lease, and learns of signals to what it holds."""
         return self.lease / 3 if self.capacity is None else min(self.lease / 3, self.sweep)

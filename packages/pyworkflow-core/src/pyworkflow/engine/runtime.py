@@ -1,61 +1,47 @@
-"""A runtime whose runs are kept in a storage: everything durable is done here, whoever carries the jobs."""
+"""A runtime whose runs are kept in a storage: everything durable is done here, whoever brings the messages."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-import secrets
-import socket
-from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from pyworkflow.codec.exceptions import rebuild
 from pyworkflow.engine.child_runs import create_once
-from pyworkflow.engine.control import StoredRuns
+from pyworkflow.engine.control import RunControl
 from pyworkflow.engine.heartbeat import Heartbeat
 from pyworkflow.engine.options import WorkerOptions
-from pyworkflow.engine.remote_steps import LAST
+from pyworkflow.engine.signals import Signals
+from pyworkflow.engine.step_runner import StepThreads
+from pyworkflow.engine.sweeper import Sweeper
+from pyworkflow.engine.waiters import EndWaiters
 from pyworkflow.engine.worker import Worker
-from pyworkflow.errors import (
-    RunBlocked,
-    RunCancelled,
-    RunExists,
-    RunNotFound,
-    RunTerminated,
-    StorageError,
-)
-from pyworkflow.events import Event, Plain, RunCompleted, RunContinued, RunFailed, RunStarted
-from pyworkflow.events import RunBlocked as BlockedEvent
-from pyworkflow.events import RunCancelled as CancelledEvent
-from pyworkflow.events import RunTerminated as TerminatedEvent
+from pyworkflow.errors import RunExists, StorageError
+from pyworkflow.events import Plain, RunStarted
 from pyworkflow.ids import new_run_id, new_seed
-from pyworkflow.model import RUN_OP, Job, Run, Status
-from pyworkflow.ports import StartRequest
+from pyworkflow.model import RUN_OP, History, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.ports import DurableRuntime, StartRequest
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Workflow
+    from pyworkflow.clock import Clock
     from pyworkflow.engine.host import Host
     from pyworkflow.ports import Storage
 
-__all__ = ["StoredRuntime", "WorkerOptions"]
 
-logger = logging.getLogger(__name__)
+class StoredRuntime(DurableRuntime):
+    """Runs that live in a storage, executed by workers that share it.
 
+    There is one worker per process and event loop. A runtime with a queue of its own overrides `notify`, and has its
+    workers call `work` or `turn`; that is all.
 
-class StoredRuntime(StoredRuns):
-    """Runs that live in a storage, advanced by workers that share it.
-
-    A worker is one per process and event loop. It takes jobs that are due, or whose worker is dead, looks for them
-    every *sweep*, and shows that it lives by its lease.
+    Attributes:
+        control: Reads runs, and writes to them what comes from outside.
     """
 
     begins = True
-    """Whether a process that starts a run begins to carry it out, and needs a worker for that."""
+    """Whether a process that starts a run begins to execute it, and needs a worker for that."""
 
     heartbeat: Callable[..., Heartbeat] = Heartbeat
     """What shows that the worker lives; a simulation puts one without a thread in its place."""
@@ -63,18 +49,21 @@ class StoredRuntime(StoredRuns):
     def __init__(self, app: Host, options: WorkerOptions | None = None) -> None:
         self.app = app
         self.options = options or WorkerOptions()
-        self._worker: Worker | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._heartbeat: Heartbeat | None = None
-        self._sweeper: asyncio.Task[None] | None = None
-        self._nudge = asyncio.Event()
-        self._next: datetime | None = None
-        self._unheard = False  # a beat failed, whose answer may have said who was woken
-        self._doubtful = False  # a call failed that may have been carried out, so more may be held than is known
-        self._turns: list[asyncio.Future[None]] = []
-        self._waiting: defaultdict[str, set[asyncio.Future[Event | None]]] = defaultdict(set)
+        self.control = RunControl(self)
+        self.threads = StepThreads(self.options.threads)
+        self._waiters = EndWaiters(self._holds)
+        self._sweeper: Sweeper | None = None
 
-    # -- for those who start and watch runs ---------------------------------------------
+    @property
+    def clock(self) -> Clock:
+        """The clock of the application."""
+        return self.app.clock
+
+    async def storage(self) -> Storage:
+        """Return the storage, open."""
+        return await self.app.open_storage()
+
+    # -- starting runs and waiting for them ----------------------------------------------
 
     async def start(self, request: StartRequest) -> str:
         """Create the run; the worker of this process begins at once, unless that is left to others."""
@@ -86,22 +75,10 @@ class StoredRuntime(StoredRuns):
         try:
             existing = await self._begin(run, started, workflow)
         except StorageError:
-            self._doubtful = True
+            if self._sweeper is not None:
+                self._sweeper.doubtful = True
             raise
-        if existing is None:
-            return run.id
-        if existing.workflow != workflow.name:
-            key = request.idempotency_key if existing.idempotency_key == request.idempotency_key else None
-            what = f"the run id {run.id!r}" if key is None else f"the idempotency key {key!r}"
-            msg = f"{what} belongs to a run of workflow {existing.workflow!r} already, not of {workflow.name!r}"
-            raise RunExists(msg)
-        if request.idempotency_key is None or existing.idempotency_key != request.idempotency_key:
-            msg = (
-                f"there is a run {existing.id!r} already ({existing.status.value}); to get the existing run instead of "
-                f"an error, start with an idempotency_key"
-            )
-            raise RunExists(msg)
-        return existing.id
+        return run.id if existing is None else _same(run, existing, request)
 
     async def _begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
         if self.begins:
@@ -118,265 +95,140 @@ class StoredRuntime(StoredRuns):
 
     async def result(self, run_id: str) -> Plain:
         """Wait for the end of the run, wherever it goes on."""
-        while isinstance(end := await self._end(run_id), RunContinued):
-            run_id = end.run_id
-        return _outcome(run_id, end)
+        return await self._waiters.result(run_id, await self.storage())
 
-    async def _end(self, run_id: str) -> Event:
-        """Wait for the end of a run and return the event that is it."""
-        storage, pause = await self.storage(), 0.0
-        end: Event | None = None
-        while end is None:
-            future: asyncio.Future[Event | None] = asyncio.get_running_loop().create_future()
-            self._waiting[run_id].add(future)
-            try:
-                held = self._worker is not None and run_id in self._worker.executions
-                if not held:
-                    run, _ = await storage.load(run_id, LAST)
-                    if run.status is not Status.RUNNING:
-                        end = await self._last(run)
-                        continue
-                    crowd = len(self._waiting) / 1000  # so many of them ask as often as one does
-                    pause = min(max(1.3 * pause, 0.003, crowd), max(1.0, crowd))
-                if held:
-                    end = await future
-                    continue
-                await asyncio.wait([future], timeout=pause)
-                end = future.result() if future.done() else None
-            finally:
-                self._waiting[run_id].discard(future)
-                if not self._waiting[run_id]:
-                    del self._waiting[run_id]
-        return end
+    def _holds(self, run_id: str) -> bool:
+        worker = self.worker_here
+        return worker is not None and run_id in worker.advancer.runs
 
-    def look(self, run_id: str) -> None:
-        """Have the worker of this process notice that a run was told something."""
-        if self._worker is not None:
-            self._worker.woken(run_id)
+    # -- hints, which queue-backed runtimes override ---------------------------------------
+
+    def nudge(self, run_id: str) -> None:
+        """Have the worker of this process see what was written to a run."""
+        if (worker := self.worker_here) is not None:
+            worker.advancer.woken(run_id)
             self.wake_at(self.clock.now())
 
     async def notify(self, jobs: Sequence[Job]) -> None:  # noqa: ARG002 -- for runtimes that send them on
-        """Have somebody look for *jobs*, which became due just now.
+        """Have somebody claim *jobs*, which became due just now.
 
         A hint: the jobs are in the storage, and every worker's sweep finds them if it is lost. Must not raise.
         """
         self.wake_at(self.clock.now())
 
+    def wake_at(self, when: datetime) -> None:
+        """Sweep for due jobs at *when*, if not before."""
+        if self._sweeper is not None:
+            self._sweeper.wake_at(when)
+
     # -- the worker of this process --------------------------------------------------------
 
     def workflows(self) -> Collection[str]:
-        """Return the names of the workflows whose runs the worker takes."""
+        """Return the names of the workflows whose runs the worker claims."""
         return self.app.workflows_of(self)
 
     async def work(self) -> None:
-        """Look for work from now on, until `close`."""
+        """Sweep for work from now on, until `close`."""
         await self.ensure_worker()
 
     async def ensure_worker(self) -> Worker:
         """Return the worker of this process and event loop; start it if there is none."""
-        loop, storage = asyncio.get_running_loop(), await self.storage()
-        if self._worker is not None and self._loop is loop:  # nothing is awaited from here on: there is one at most
-            return self._worker
-        if (
-            self._loop is not None
-            and self._loop is not loop
-            and not self._loop.is_closed()
-            and self._worker is not None
-        ):
-            msg = "this App is in use on another event loop of this process; make an App(...) for each loop"
-            raise RuntimeError(msg)
-        self._stop_heartbeat()
-        self._loop, self._nudge, self._next = loop, asyncio.Event(), None
-        worker = Worker(
-            name=_new_name(),
-            storage=storage,
-            registry=self.app.registry,
-            clock=self.clock,
-            options=self.options,
-            settle=self._settle,
-            policy=self.app.retry_policy,
-            observe=self.app.observer(),
-            ended=self.app.historian(),
-            wake_at=self.wake_at,
-            notify=self.notify,
-            app=self.app,
-        )
-        lease = self.options.lease
-        storage.renew(worker.name, self.clock.now(), lease)  # may fail, and then there is no worker
-        self._worker, self._doubtful = worker, False
-        self._heartbeat = type(self).heartbeat(
-            lambda: self._beat(storage, worker, loop),
-            lambda: self._hand_back(storage, worker),
-            self.options.beat.total_seconds(),
-        )
-        self._heartbeat.start()
-        self._sweeper = loop.create_task(self._sweep(storage, worker))
-        return worker
+        storage = await self.storage()
+        if self._sweeper is None:
+            heartbeat = type(self).heartbeat
+            self._sweeper = Sweeper(self.clock, self.options, self.workflows, self.wake_at, heartbeat)
+        return self._sweeper.start(storage, lambda name: self._worker(name, storage))
 
-    async def close(self, grace: float = 0.0) -> None:
-        """Begin nothing more, give running steps *grace* seconds, hand back what is held."""
-        worker, sweeper, self._worker, self._sweeper = self._worker, self._sweeper, None, None
-        if worker is not None and self._loop is asyncio.get_running_loop():
-            worker.draining = True
-            await worker.drain(grace)
-        if sweeper is not None and self._loop is asyncio.get_running_loop():
-            sweeper.cancel()
-            await asyncio.gather(sweeper, return_exceptions=True)
-        self._stop_heartbeat()
+    def _worker(self, name: str, storage: Storage) -> Worker:
+        app = self.app
+        signals = Signals(self._waiters.settle, self.wake_at, self.notify, app.observer(), app.historian())
+        return Worker(
+            name=name,
+            storage=storage,
+            app=app,
+            options=self.options,
+            signals=signals,
+            threads=self.threads,
+            policy=app.retry_policy,
+        )
 
     @property
     def worker_here(self) -> Worker | None:
         """The worker of this process, if there is one."""
-        return self._worker
-
-    async def vanish(self) -> str | None:
-        """Leave as a killed process does: nothing is written or handed back; return the worker's name. For tests."""
-        worker, sweeper, self._worker, self._sweeper = self._worker, self._sweeper, None, None
-        heartbeat, self._heartbeat = self._heartbeat, None
-        if heartbeat is not None:
-            heartbeat.stop(hand_back=False)
-        if sweeper is not None:
-            sweeper.cancel()
-            await asyncio.gather(sweeper, return_exceptions=True)
-        if worker is None:
-            return None
-        await worker.vanish()
-        return worker.name
+        return None if self._sweeper is None else self._sweeper.worker
 
     async def turn(self) -> None:
-        """Look for work now; return once there is less in hand than there are turns.
+        """Sweep now; return once less is held than there are turns.
 
         For messages that stand for a share of a process, such as a task in a pool: as many last as there is work.
         """
         await self.ensure_worker()
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._turns.append(turn)
-        self.wake_at(self.clock.now())
-        await turn
+        assert self._sweeper is not None  # noqa: S101 -- there is one with a worker
+        await self._sweeper.turn()
 
-    def _end_turns(self, turns: Sequence[asyncio.Future[None]]) -> None:
-        for turn in turns:
-            self._turns.remove(turn)
-            if not turn.done():
-                turn.set_result(None)
+    async def close(self, grace: float = 0.0) -> None:
+        """Begin nothing more, give running steps *grace* seconds, release what is held."""
+        if self._sweeper is not None:
+            await self._sweeper.close(grace)
 
-    def wake_at(self, when: datetime) -> None:
-        """Look for work at *when*, if not before."""
-        if self._next is None or when < self._next:
-            self._next = when
-            self._nudge.set()
+    async def crash(self) -> str | None:
+        """Leave as a killed process does: nothing is written or released; return the worker's name. For tests."""
+        return None if self._sweeper is None else await self._sweeper.crash()
 
-    async def _sweep(self, storage: Storage, worker: Worker) -> None:
-        try:
-            while True:
-                self._next, turns = None, list(self._turns)
-                latest = self.clock.now() + self.options.sweep
-                try:
-                    wake = await self._look_for_work(storage, worker)
-                    self._end_turns(turns[: max(0, len(turns) - worker.held)])
-                except Exception as error:  # noqa: BLE001 -- a storage may fail in any way, and may recover
-                    logger.warning("looking for work failed, trying again: %s", error)
-                    wake = None
-                if wake is not None:
-                    self.wake_at(wake)
-                while (pause := (min(latest, self._next or latest) - self.clock.now()).total_seconds()) > 0:
-                    self._nudge.clear()
-                    await self.clock.wait(self._nudge, pause)
-                await asyncio.sleep(0)
-        finally:  # also when the event loop is being closed under us: nobody else must have to wait for the lease
-            worker.draining = True
-            self._end_turns(list(self._turns))
-            self._stop_heartbeat()
-            if self._worker is worker:
-                self._worker = None
+    # -- what `control` does, as the contract of runtimes names it ---------------------------
 
-    async def _look_for_work(self, storage: Storage, worker: Worker) -> datetime | None:
-        options, workflows = self.options, self.workflows()
-        queues = ("",) if options.queues is None else options.queues
-        free = None
-        self._settle_doubts(storage, worker)
-        while not worker.draining:
-            now, room = self.clock.now(), worker.room()
-            limit = options.batch if room is None else min(room, options.batch)
-            if not limit:
-                break
-            try:
-                jobs = await storage.claim(worker.name, now, options.lease, limit, workflows=workflows, queues=queues)
-            except StorageError:
-                self._doubtful = True
-                raise
-            await worker.take(jobs)
-            if len(jobs) < limit:
-                free = await storage.due()
-                if free is not None and free <= now:
-                    free = None  # it is not for us
-                break
-            await worker.caught_up()
-        await worker.look()
-        held = worker.tick(self.clock.now())
-        return held if free is None else free if held is None else min(held, free)
+    async def run(self, run_id: str) -> Run:
+        """Return what is known of a run."""
+        return await self.control.run(run_id)
 
-    def _settle_doubts(self, storage: Storage, worker: Worker) -> None:
-        """Let the lease lapse, sooner or later, of what may be held and nobody here knows of."""
-        now = self.clock.now()
-        if self._doubtful:
-            name = _new_name()
-            storage.renew(name, now, self.options.lease)
-            worker.doubt(name)
-            self._doubtful = False
-        worker.forget_former()
+    async def history(self, run_id: str) -> History:
+        """Return a run and all its events."""
+        return await self.control.history(run_id)
 
-    def _hand_back(self, storage: Storage, worker: Worker) -> None:
-        """Have others take what is held here at once, and not when the lease lapses."""
-        if worker.may_hand_back:
-            for name in (*worker.former, worker.name):
-                storage.renew(name, self.clock.now(), timedelta(0))
+    async def runs(self, query: RunQuery) -> Page:
+        """Return runs, the newest first."""
+        return await self.control.runs(query)
 
-    def _beat(self, storage: Storage, worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
-        woken: list[tuple[str, int]] = []
-        unheard, self._unheard = self._unheard, True
-        for name in (worker.name, *worker.former):
-            woken += storage.renew(name, self.clock.now(), self.options.lease)
-        self._unheard = False
-        if (woken or unheard) and not loop.is_closed():
-            loop.call_soon_threadsafe(self._woken, woken, unheard)
+    async def purge(self, before: datetime, statuses: Collection[Status]) -> int:
+        """Delete ended runs; return how many."""
+        return await self.control.purge(before, statuses)
 
-    def _woken(self, keys: Sequence[tuple[str, int]], unheard: bool) -> None:  # noqa: FBT001 -- for `call_soon`
-        if self._worker is not None:
-            # Whoever was woken by a beat that failed was told so in an answer that was lost.
-            runs = [*self._worker.executions, *self._worker.reading] if unheard else []
-            for run_id, op in dict.fromkeys([*keys, *((run_id, RUN_OP) for run_id in runs)]):
-                self._worker.woken(run_id, op)
+    async def cancel(self, run_id: str, reason: str = "", grace: timedelta | None = None) -> None:
+        """Ask a run to stop, and terminate it if it has not ended after *grace*."""
+        await self.control.cancel(run_id, reason, grace)
 
-    def _stop_heartbeat(self) -> None:
-        heartbeat, self._heartbeat = self._heartbeat, None
-        if heartbeat is not None:
-            heartbeat.stop()
+    async def terminate(self, run_id: str, reason: str = "") -> None:
+        """End a run now; its children are asked to stop."""
+        await self.control.terminate(run_id, reason)
 
-    def _settle(self, run_id: str, end: Event | None) -> None:
-        for future in self._waiting.get(run_id, ()):
-            if not future.done():
-                future.set_result(end)
+    async def retry(self, run_id: str) -> None:
+        """Let a blocked run go on, or a failed one do once more what failed."""
+        await self.control.retry(run_id)
+
+    async def resume_hook(self, token: str, payload: Any) -> str:
+        """Send *payload* to the hook with this token; return the id of its run."""
+        return await self.control.resume_hook(token, payload)
+
+    async def hooks(self, run_id: str | None = None) -> list[Hook]:
+        """Return open hooks, of one run or of all."""
+        return await self.control.hooks(run_id)
 
 
-def _new_name() -> str:
-    return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(6)}"
+def _same(run: Run, existing: Run, request: StartRequest) -> str:
+    """Return the id of a run that was started under the same idempotency key before.
 
-
-def _outcome(run_id: str, end: Event) -> Plain:
-    match end:
-        case RunCompleted(value=value):
-            return value
-        case RunFailed(error=record):
-            raise rebuild(record)
-        case CancelledEvent():
-            msg = f"run {run_id!r} was cancelled"
-            raise RunCancelled(msg)
-        case TerminatedEvent(reason=reason):
-            msg = f"run {run_id!r} was terminated{': ' + reason if reason else ''}"
-            raise RunTerminated(msg)
-        case BlockedEvent(error=record):
-            msg = f"run {run_id!r} is blocked: {record.message}"
-            raise RunBlocked(msg)
-        case _:
-            raise RunNotFound(run_id)
+    Raises:
+        RunExists: It has only the id in common, or is a run of another workflow.
+    """
+    key = request.idempotency_key if existing.idempotency_key == request.idempotency_key else None
+    if existing.workflow != run.workflow:
+        what = f"the run id {run.id!r}" if key is None else f"the idempotency key {key!r}"
+        msg = f"{what} belongs to a run of workflow {existing.workflow!r} already, not of {run.workflow!r}"
+        raise RunExists(msg)
+    if key is None:
+        msg = (
+            f"there is a run {existing.id!r} already ({existing.status.value}); to get the existing run instead of "
+            f"an error, start with an idempotency_key"
+        )
+        raise RunExists(msg)
+    return existing.id

@@ -200,7 +200,7 @@ async def between(schedule: Schedule, start: datetime, end: datetime) -> list[da
 async def going_on(run_id: str) -> bool:
     """Whether a run, or one that continues it, is under way."""
     try:
-        return not (await _runs().newest(run_id)).status.is_final
+        return not (await _runs().control.newest(run_id)).status.is_final
     except RunNotFound:
         return False
 
@@ -257,7 +257,7 @@ async def look(runtime: StoredRuntime, name: str) -> tuple[State, Status]:
 
 async def _newest(runtime: StoredRuntime, name: str) -> Run:
     try:
-        return await runtime.newest(run_id_of(name))
+        return await runtime.control.newest(run_id_of(name))
     except RunNotFound:  # runs that it began with were purged, and the chain with them
         page = await runtime.runs(RunQuery(workflow=name + SUFFIX, limit=1))
         if not page.runs:
@@ -287,7 +287,7 @@ async def tell(runtime: StoredRuntime, name: str, control: Control) -> None:
     run = await _newest(runtime, name)
     value = default_registry.codec.encoder(Control)(control)
     try:  # posted, as the run may be about to continue as a new one, or not have begun
-        await runtime.tell(run.id, [Posted(runtime.clock.now(), "control", "", value)])
+        await runtime.control.signal(run.id, [Posted(runtime.clock.now(), "control", "", value)])
     except RunEnded:
         msg = f"the schedule of workflow {name!r} has ended: its run is {run.status.value}"
         raise ConfigError(msg) from None

@@ -1,64 +1,91 @@
-"""Carries steps out: one attempt, from encoded arguments to the event that says what came of it."""
+"""Runs steps: one attempt, from encoded arguments to the event that records its end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from datetime import datetime, timedelta
+from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from pyworkflow.authoring.context import StepContext
+from pyworkflow.authoring.context import StepContext, step_context
 from pyworkflow.codec.exceptions import record_of
-from pyworkflow.engine.attempt import attempt, next_delay
-from pyworkflow.errors import RunBlocked
-from pyworkflow.events import Completed, Failed, Plain, Retrying
+from pyworkflow.config.durations import seconds
+from pyworkflow.errors import FatalError, NotInWorkflow, RetryableError, RunBlocked, StepTimeout, Unstorable
+from pyworkflow.events import CallStep, Completed, Failed, Retrying
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Registry, Step
     from pyworkflow.clock import Clock
     from pyworkflow.engine.host import Host
+    from pyworkflow.model import StepCall
     from pyworkflow.ports import RetryPolicy
+
+_NEVER_RETRIED = (FatalError, Unstorable, NotInWorkflow)
 
 
 @define(eq=False)
-class Carrier:
-    """Carries out the steps of a worker.
+class StepThreads:
+    """The threads that sync steps run in: at most *limit* of them, made when the first sync step begins."""
+
+    limit: int
+    _pool: ThreadPoolExecutor | None = field(default=None, init=False)
+
+    def executor(self) -> Executor:
+        """Return the pool."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.limit, "pyworkflow-step")
+        return self._pool
+
+    def close(self) -> None:
+        """Begin no more sync steps; those that run cannot be interrupted. The next use makes a new pool."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@define(eq=False)
+class StepRunner:
+    """Runs the steps of durable runs.
 
     Args:
         policy: Returns the retry policy and the number of retries of a step.
-        threads: How many sync steps run at once.
+        threads: Where sync steps run.
         app: The application that the functions of the package stand for in a step.
     """
 
     registry: Registry
     clock: Clock
     policy: Callable[[Step[..., Any]], tuple[RetryPolicy, int]]
-    threads: int
+    threads: StepThreads
     app: Host | None = None
-    _pool: ThreadPoolExecutor | None = field(default=None, init=False)
 
-    async def attempt(  # noqa: PLR0917 -- all that a step's call is
-        self, run_id: str, op: int, name: str, args: Plain, kwargs: Plain, number: int
-    ) -> Completed | Failed | Retrying:
-        """Carry out attempt *number* of operation *op*, a call of the step *name*.
+    async def run(self, run_id: str, op: int, call: CallStep | StepCall, number: int) -> Completed | Failed | Retrying:
+        """Run attempt *number* of operation *op*, a call of a step.
 
         Raises:
             RunBlocked: The step is not known in this process.
         """
-        step = self.registry.steps.get(name)
+        step = self.registry.steps.get(call.name)
         if step is None:
-            msg = f"step {name!r} is not known in this process; import the module that declares it"
+            msg = f"step {call.name!r} is not known in this process; import the module that declares it"
             raise RunBlocked(msg)
         try:
             signature = step.signature
-            decoded_args, decoded_kwargs = signature.decode_call(args, kwargs)
-            context = StepContext(run_id, name, number, op, app=self.app)
-            threads = None if step.is_async else self._threads()
-            result = await attempt(step, decoded_args, decoded_kwargs, context, threads)
-            value = signature.encode_result(result)
+            args, kwargs = call.args, call.kwargs
+            if type(args) is not list or type(kwargs) is not dict or not signature.keeps_call(args, kwargs):
+                args, kwargs = signature.decode_call(args, kwargs)
+            context = StepContext(run_id, step.name, number, op, app=self.app)
+            threads = None if step.is_async else self.threads.executor()
+            value = await attempt(step, args, kwargs, context, threads)
+            if not signature.keeps_result(value):
+                value = signature.encode_result(value)
         except asyncio.CancelledError as cancelled:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise
@@ -75,12 +102,111 @@ class Carrier:
             return Failed(now, op, record_of(error, retryable=False))
         return Retrying(now, op, number, record_of(error), now + timedelta(seconds=delay))
 
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, "pyworkflow-step")
-        return self._pool
 
-    def close(self) -> None:
-        """Begin no more sync steps; those that run cannot be interrupted."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+async def attempt(
+    step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: StepContext, threads: Executor | None
+) -> Any:
+    """Call the function of *step* once: on this loop if it is async, else in one of *threads*.
+
+    Raises:
+        StepTimeout: It took longer than the step's timeout.
+        Exception: Whatever the function raises.
+    """
+    token = step_context.set(context)  # hides the workflow's
+    try:
+        if step.is_direct:
+            return await step.function(*args, **kwargs)
+        if step.options.timeout is None and step.options.heartbeat is None:
+            return await _call(step, args, kwargs, threads)
+        return await _in_time(step, args, kwargs, context, threads)
+    except asyncio.CancelledError:
+        context.cancelled = True
+        raise
+    finally:
+        step_context.reset(token)
+
+
+async def _in_time(
+    step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], context: StepContext, threads: Executor | None
+) -> Any:
+    timeout, heartbeat = step.options.timeout, step.options.heartbeat
+    loop = asyncio.get_running_loop()
+    call: Awaitable[Any]
+    deadline: float | None
+    if step.is_async and heartbeat is None and timeout is not None:
+        deadline, call = loop.time() + timeout, step.function(*args, **kwargs)
+        if isinstance(call, CoroutineType):  # most are done before they wait for anything, and need no timer
+            try:
+                call = _Begun(call, call.send(None))
+            except StopIteration as ended:
+                return ended.value
+    else:
+        deadline, call = None if timeout is None else loop.time() + timeout, _call(step, args, kwargs, threads)
+    limit, pulse = asyncio.timeout_at(deadline), asyncio.timeout(heartbeat)
+
+    def beat() -> None:
+        if heartbeat is not None and not pulse.expired():
+            with suppress(RuntimeError):  # the attempt has ended meanwhile
+                pulse.reschedule(loop.time() + heartbeat)
+
+    context.on_heartbeat = lambda: _on_loop(loop, beat)
+    try:
+        async with limit, pulse:
+            return await call
+    except TimeoutError:
+        if limit.expired():
+            msg = f"took longer than its timeout of {timeout:g} s"
+        elif pulse.expired():
+            msg = f"gave no heartbeat for {heartbeat:g} s"
+        else:
+            raise  # the function's own
+        context.cancelled = True
+        raise StepTimeout(f"step {step.name!r}, attempt {context.attempt}, {msg}") from None
+
+
+class _Begun:
+    """The rest of a coroutine that has been begun by hand and now waits for *awaited*."""
+
+    def __init__(self, call: CoroutineType[Any, Any, Any], awaited: Any) -> None:
+        self._call = call
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        call, awaited = self._call, self._awaited
+        while True:
+            try:
+                try:
+                    sent = yield awaited
+                except GeneratorExit:
+                    call.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001 -- whatever it is, it is for the coroutine
+                    awaited = call.throw(error)
+                else:
+                    awaited = call.send(sent)
+            except StopIteration as ended:
+                return ended.value
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits for the attempt any more
+        loop.call_soon_threadsafe(function)
+
+
+async def _call(step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], threads: Executor | None) -> Any:
+    if step.is_async:
+        return await step.function(*args, **kwargs)
+    call = partial(copy_context().run, step.function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+def next_delay(policy: RetryPolicy, retries: int, number: int, error: BaseException, now: datetime) -> float | None:
+    """Return the seconds to wait after failed attempt *number*, or None: there is no other attempt."""
+    if isinstance(error, _NEVER_RETRIED) or number > retries:
+        return None
+    if isinstance(error, RetryableError) and error.retry_after is not None:
+        after = error.retry_after
+        wait = (after - now).total_seconds() if isinstance(after, datetime) else seconds(after)
+        return max(0.0, wait)
+    delay = policy.delay(number, error)
+    return None if delay is None else max(0.0, delay.total_seconds())

@@ -6,7 +6,6 @@ import asyncio
 import random
 import secrets
 from collections.abc import Callable, MutableMapping
-from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,7 +24,7 @@ from pyworkflow.authoring.context import (
 from pyworkflow.authoring.inbox import Inbox
 from pyworkflow.clock import sleep_until
 from pyworkflow.codec.exceptions import rebuild, record_of
-from pyworkflow.engine.attempt import attempt, next_delay
+from pyworkflow.engine.step_runner import StepThreads, attempt, next_delay
 from pyworkflow.errors import HookExpired, HookTaken
 from pyworkflow.events import Plain, Posted
 
@@ -35,12 +34,12 @@ if TYPE_CHECKING:
 
 
 @define(eq=False)
-class Transient:
+class TransientRun:
     """What a workflow sees of a transient run: real steps, real sleeps, and the errors of a durable one."""
 
     run_id: str
     app: Host
-    threads: Executor | None = None
+    threads: StepThreads
     hooks: MutableMapping[str, Inbox] = field(factory=dict)
     undos: list[Undo] = field(factory=list, init=False)
     _ops: int = field(default=0, init=False)
@@ -75,17 +74,8 @@ class Transient:
             try:
                 call_args, call_kwargs = (args, kwargs) if kept else signature.decode_call(plain_args, plain_kwargs)
                 context = StepContext(self.run_id, step.name, number, op, app=self.app)
-                if step.is_direct:  # as `attempt` does it, but for a coroutine less
-                    token = step_context.set(context)
-                    try:
-                        result = await step.function(*call_args, **call_kwargs)
-                    except asyncio.CancelledError:
-                        context.cancelled = True
-                        raise
-                    finally:
-                        step_context.reset(token)
-                else:
-                    result = await attempt(step, call_args, call_kwargs, context, self.threads)
+                threads = None if step.is_async else self.threads.executor()
+                result = await attempt(step, call_args, call_kwargs, context, threads)
                 if signature.keeps_result(result):
                     return result
                 value = signature.encode_result(result)

@@ -1,36 +1,34 @@
-"""Holds runs: begins them, takes up those that wait, tells when the next one is due, and hands all back at its end."""
+"""Holds runs: begins them, resumes those that are claimed, and releases all at its end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 
-from pyworkflow.engine.advancer import NOT_OURS, Advancing, free_job
-from pyworkflow.engine.child_runs import create_once
-from pyworkflow.engine.held_run import Execution
-from pyworkflow.engine.remote_steps import LAST
-from pyworkflow.errors import (
-    Conflict,
-    HookTaken,
-    RunBlocked,
-    RunEnded,
-    RunNotFound,
-    StorageError,
-)
+from pyworkflow.engine.advancer import Advancer
+from pyworkflow.engine.appending import NOT_OURS
+from pyworkflow.engine.child_runs import create_free, create_once
+from pyworkflow.engine.held_run import HeldRun, Phase
+from pyworkflow.engine.step_runner import StepRunner, StepThreads
+from pyworkflow.errors import Conflict, HookTaken, RunBlocked, RunEnded, RunNotFound, StorageError
 from pyworkflow.events import RunStarted
-from pyworkflow.model import RUN_OP, History, Job, Run, Status
-from pyworkflow.replay.decision import MAX_RECOVERIES, after_loss, decide, facts_after_loss, facts_on_time
+from pyworkflow.model import RUN_OP, Append, History, Lease, Run, Status
+from pyworkflow.replay.decision import MAX_RECOVERIES, Decision, after_loss, decide, facts_after_loss, facts_on_time
 from pyworkflow.replay.effects import doubled
 from pyworkflow.replay.machine import Machine
-from pyworkflow.replay.operations import Pending
 
 if TYPE_CHECKING:
-    from pyworkflow.authoring.definitions import Workflow
+    from pyworkflow.authoring.definitions import Step, Workflow
+    from pyworkflow.engine.host import Host
+    from pyworkflow.engine.options import WorkerOptions
+    from pyworkflow.engine.signals import Signals
+    from pyworkflow.ports import RetryPolicy, Storage
+    from pyworkflow.replay.operations import Pending
 
 logger = logging.getLogger(__name__)
 
@@ -39,279 +37,318 @@ SHORT = 100
 
 
 @define(eq=False, kw_only=True)
-class Worker(Advancing):
+class Worker:
     """Advances runs of one storage on one event loop.
 
     Args:
         name: Its id in the storage; see `doubt`.
+        app: The application: its registry, its clock, and what the functions of the package stand for in a step.
+        policy: Returns the retry policy and the number of retries of a step.
+        threads: Where sync steps run.
+
+    Attributes:
+        former: Earlier names under which jobs may be held.
+        advancer: What advances the runs that it holds.
     """
 
     name: str
+    storage: Storage
+    app: Host
+    options: WorkerOptions
+    signals: Signals
+    threads: StepThreads
+    policy: Callable[[Step[..., Any]], tuple[RetryPolicy, int]]
     former: list[str] = field(factory=list, init=False)
+    advancer: Advancer = field(init=False)
     _beginning: list[str] = field(factory=list, init=False)
     _clean: bool = field(default=True, init=False)
-    _looked: datetime | None = field(default=None, init=False)
-    _taking: int = field(default=0, init=False)
+    _polled: datetime | None = field(default=None, init=False)
+    _resuming: int = field(default=0, init=False)
     _fewer: asyncio.Event = field(factory=asyncio.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        registry, clock = self.app.registry, self.app.clock
+        self.advancer = Advancer(
+            storage=self.storage,
+            registry=registry,
+            clock=clock,
+            options=self.options,
+            signals=self.signals,
+            runner=StepRunner(registry, clock, self.policy, self.threads, self.app),
+        )
 
     # -- under what name ---------------------------------------------------------------
 
     def doubt(self, name: str) -> None:
         """Take the *name* from now on: under the old one something may be held of which nobody here knows.
 
-        That happens where a call of the storage was carried out and its answer was lost. What is known to be held
-        under the old name stays so until it is over; then its lease may lapse.
+        That happens where a call of the storage succeeded and its answer was lost. What is known to be held under the
+        old name stays so until it is over; then its lease may lapse.
         """
         self.former.append(self.name)
         self.name = name
 
     def forget_former(self) -> None:
-        """Forget the former names under which nothing is under way any more, as far as is known."""
-        used = {execution.lease.worker for execution in self.executions.values()}
-        used |= {*self._beginning, *self._jobs.workers}
+        """Forget the former names under which nothing is held any more, as far as is known."""
+        used = {held.lease.worker for held in self.advancer.runs.values()}
+        used |= {*self._beginning, *self.advancer.remote.workers}
         self.former = [name for name in self.former if name in used]
 
     @property
-    def may_hand_back(self) -> bool:
-        """Whether who comes next may begin once more what is under way here, as if it had not begun."""
-        under_way = any(execution.once for execution in self.executions.values()) or self._jobs.once()
-        return self._clean and not under_way
+    def may_release(self) -> bool:
+        """Whether who comes next may begin once more what is in progress here, as if it had not begun."""
+        advancer = self.advancer
+        in_progress = any(held.once for held in advancer.runs.values()) or advancer.remote.once()
+        return self._clean and not in_progress
 
-    # -- taking runs -----------------------------------------------------------------
+    # -- beginning a run ---------------------------------------------------------------
 
     async def begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
         """Create *run* and work on it at once; return the run that has its id or key already, if there is one."""
-        lease = Job(run.id, RUN_OP, None, workflow.name, worker=self.name, epoch=1)
-        execution = Execution(run.id, workflow, Machine(workflow.body, run.id), lease)
+        lease = Lease(run.id, RUN_OP, self.name, 1, workflow.name)
+        held = HeldRun(run.id, workflow, Machine(workflow.body, run.id), lease)
         now = started.at
-        decision = decide(execution, [started], now)
+        decision = decide(held, [started], now)
         hooks = () if decision.also is None or decision.status else decision.also.hooks
-        if decision.status is Status.CONTINUED or doubled(
-            hooks
-        ):  # it takes more than one write: so it is taken up later
-            execution.machine.close()
+        if decision.status is Status.CONTINUED or doubled(hooks):  # more than one write: it is claimed later
+            held.machine.close()
             return await self._create(run, started)
-        decision = self._share(execution, decision, now)
-        status = decision.status or Status.RUNNING
-        ended = now if status.is_final else None
-        said = {} if decision.also is None else decision.also.attributes
-        length = len(decision.events)
-        run = evolve(run, status=status, length=length, ended_at=ended, attributes=said)
-        own = free_job(lease, decision.wake) if decision.parked else lease
-        jobs: Sequence[Job] = () if decision.status else (own, *decision.jobs)
-        existing: Run | None = run
-        self._beginning.append(self.name)
+        advancer = self.advancer
+        decision = advancer.dispatched(held, decision, now)
         try:
-            existing = await create_once(self.storage, run, decision.events, jobs, hooks)
-        except HookTaken:  # the workflow has to be told, so it begins like any run that is taken up later
+            existing = await self._create_held(held, run, decision, now)
+        except HookTaken:  # the workflow has to see that, so it begins like any run that is claimed later
             return await self._create(run, started)
-        finally:
-            self._beginning.remove(lease.worker)  # type: ignore[arg-type]  # it has one
-            if existing is not None:
-                execution.machine.close()
         if existing is not None:
             return existing
-        if run.id in self.executions or run.id in self.reading:  # it took so long that it has been claimed anew
-            self._tell_plugins(execution, decision, length)
-            execution.machine.close()
+        held.length = len(decision.events)
+        if run.id in advancer.runs or run.id in advancer.reading:  # it took so long that it has been claimed again
+            advancer.observed(held, decision)
+            held.machine.close()
             return None
-        self.executions[run.id] = execution
-        todo = self._written(execution, decision, length)
-        execution.starting = 0
-        if todo and self.clock.now() - now > self.options.beat:  # maybe others had it meanwhile: that is asked first
-            execution.unsure = True
-            self._spawn(self._continue(execution, [], all_steps=True))
+        advancer.runs[run.id] = held
+        todo = advancer.written(held, decision)
+        held.starting = 0
+        if todo and self.app.clock.now() - now > self.options.beat:  # others may have had it meanwhile: that is asked
+            held.unproven = True
+            advancer.spawn(advancer.advance(held, [], all_steps=True))
         else:
-            self._dispatch(execution, todo)
+            advancer.begin(held, todo)
         return None
 
-    async def _create(self, run: Run, started: RunStarted) -> Run | None:
-        """Create *run* for whoever takes it up; return the run that has its id or key already, if there is one."""
-        new = evolve(run, status=Status.RUNNING, length=1, ended_at=None)
-        job = Job(run.id, RUN_OP, started.at, run.workflow)
-        existing = await create_once(self.storage, new, [started], [job])
-        self.wake_at(started.at)
-        self._tell_others([job])
+    async def _create_held(self, held: HeldRun, run: Run, decision: Decision, now: datetime) -> Run | None:
+        """Create *run* as *decision* leaves it, under the lease of *held* unless it is parked or over."""
+        status, effects = decision.status or Status.RUNNING, decision.also
+        attributes = {} if effects is None else effects.attributes
+        ended = now if status.is_final else None
+        run = evolve(run, status=status, length=len(decision.events), ended_at=ended, attributes=attributes)
+        hooks = () if effects is None or decision.status else effects.hooks
+        jobs = [] if decision.status else [*decision.jobs]
+        lease = None if decision.status or decision.parked else held.lease
+        if decision.parked and not decision.status:
+            jobs.append(held.lease.released(decision.wake))
+        existing: Run | None = run
+        self._beginning.append(held.lease.worker)
+        try:
+            existing = await create_once(self.storage, run, decision.events, jobs, hooks, lease=lease)
+        finally:
+            self._beginning.remove(held.lease.worker)
+            if existing is not None:
+                held.machine.close()
         return existing
 
-    async def take(self, jobs: Sequence[Job]) -> None:
-        """Go on with the runs of claimed *jobs*, and carry out the steps that they are."""
-        runs = [job for job in jobs if job.op == RUN_OP]
-        for job in runs:
-            if job.run_id in self.executions:  # our own lease had lapsed, and others may have had it meanwhile
-                self._drop(self.executions[job.run_id])
-        histories = await self._read(runs)
-        for job in jobs:
-            if job.op == RUN_OP:
-                self._take_run(job, histories.get(job.run_id))
-            else:
-                self._jobs.take(job)
+    async def _create(self, run: Run, started: RunStarted) -> Run | None:
+        """Create *run* for whoever claims it; return the run that has its id or key already, if there is one."""
+        existing, job = await create_free(self.storage, run, started)
+        self.signals.wake_at(started.at)
+        self.advancer.notify([job])
+        return existing
 
-    async def _read(self, runs: Sequence[Job]) -> Mapping[str, History]:
-        """Return what the storage reads together of claimed *runs*, but for those told something since."""
-        short = [job.run_id for job in runs if job.length <= SHORT and job.run_id not in self._kept]
+    # -- resuming claimed runs -----------------------------------------------------------
+
+    async def take(self, leases: Sequence[Lease]) -> None:
+        """Resume the runs, and run the steps, whose jobs were claimed."""
+        advancer = self.advancer
+        runs = [lease for lease in leases if lease.op == RUN_OP]
+        for lease in runs:
+            if lease.run_id in advancer.runs:  # our own lease had lapsed, and others may have had it meanwhile
+                advancer.drop(advancer.runs[lease.run_id])
+        histories = await self._read(runs)
+        for lease in leases:
+            if lease.op == RUN_OP:
+                self._hold(lease, histories.get(lease.run_id))
+            else:
+                advancer.remote.begin(lease)
+
+    async def _read(self, runs: Sequence[Lease]) -> Mapping[str, History]:
+        """Return what the storage reads together of claimed *runs*, but for those that were signalled since."""
+        advancer = self.advancer
+        short = [lease.run_id for lease in runs if lease.length <= SHORT and lease.run_id not in advancer.kept]
         if not short:
             return {}
-        self.reading = dict.fromkeys([job.run_id for job in runs], True)
+        advancer.reading = dict.fromkeys([lease.run_id for lease in runs], True)
         try:
             found = await self.storage.load_many(short)
-            return {run_id: history for run_id, history in found.items() if self.reading.get(run_id)}
+            return {run_id: history for run_id, history in found.items() if advancer.reading.get(run_id)}
         except Exception as error:  # noqa: BLE001 -- they are ours by now: each is read by itself, until that works
             logger.warning("%s runs cannot be read together: %s", len(short), error)
             return {}
         finally:
-            self.reading = {}
+            advancer.reading = {}
 
-    def _take_run(self, job: Job, history: History | None) -> None:
-        workflow = self.registry.workflows[job.workflow]
-        execution = Execution(job.run_id, workflow, Machine(workflow.body, job.run_id), job, job.length, busy=True)
-        self.executions[job.run_id] = execution
-        self._taking += 1
-        self._tasks.add(asyncio.create_task(self._take_up(execution, history)))
+    def _hold(self, lease: Lease, history: History | None) -> None:
+        workflow = self.app.registry.workflows[lease.workflow]
+        machine = Machine(workflow.body, lease.run_id)
+        held = HeldRun(lease.run_id, workflow, machine, lease, lease.length, Phase.RESUMING)
+        self.advancer.runs[lease.run_id] = held
+        self._resuming += 1
+        self.advancer.tasks.add(asyncio.create_task(self._resume(held, history)))
 
     async def caught_up(self) -> None:
-        """Wait until most of the runs that were taken are under way: many half-way at once are slow to collect."""
-        while self._taking > self.options.batch // 2:
+        """Wait until most of the runs that were claimed have resumed: many half-way at once are slow to collect."""
+        while self._resuming > self.options.batch // 2:
             self._fewer.clear()
             await self._fewer.wait()
 
-    async def _take_up(self, execution: Execution, history: History | None) -> None:
+    async def _resume(self, held: HeldRun, history: History | None) -> None:
         try:
             try:
-                first = await self._resume(execution, history)
+                first = await self._resumed(held, history)
             finally:
-                self._taking -= 1
+                self._resuming -= 1
                 self._fewer.set()
-            if first is not None and not self.draining and not execution.gone:
-                await self._carry(execution, first)
+            if first is not None and not self.advancer.draining and not held.is_released:
+                await self.advancer.run_steps(held, first)
         finally:
-            self._tasks.discard(asyncio.current_task())  # this costs less than a callback
+            self.advancer.tasks.discard(asyncio.current_task())  # this costs less than a callback
+
+    async def _resumed(self, held: HeldRun, history: History | None) -> Pending | None:
+        """Bring the machine of a claimed run up to date and advance it; return a step for the caller to go on with."""
+        advancer, lease, now = self.advancer, held.lease, self.app.clock.now()
+        if held.is_released:  # before its turn came
+            return None
+        try:
+            _check_recoveries(lease)
+            kept = advancer.kept.pop(lease.run_id)
+            if kept is None:
+                await advancer.rebuild(held, history)
+            else:
+                held.machine, held.length = kept
+                if held.length != lease.length:
+                    await advancer.catch_up(held)
+        except RunEnded:  # it ended, or is blocked, and yet had a job: somebody signalled it meanwhile
+            await advancer.forget(held)
+            return None
+        except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
+            if not held.is_released:
+                await advancer.block(held, error)
+            return None
+        held.resumed()
+        if held.is_released:
+            return None
+        facts = facts_on_time(held.machine, now)
+        if lease.lapsed:
+            facts += facts_after_loss(held.machine, self.app.registry.steps, now)
+        return await advancer.decide_and_write(held, facts, all_steps=True)
 
     def tick(self, now: datetime) -> datetime | None:
-        """See to the runs held here whose timers or retries are due; return when the next one will be."""
+        """Advance the held runs whose timers or retries are due; return when the next one will be."""
         earliest: datetime | None = None
-        for execution in list(self.executions.values()):
-            wake = execution.machine.next_wake() if execution.running and not execution.busy else None
+        advancer = self.advancer
+        for held in list(advancer.runs.values()):
+            wake = held.machine.next_wake() if held.running and held.phase is Phase.IDLE else None
             if wake is not None and wake <= now:
-                self._spawn(self._continue(execution, facts_on_time(execution.machine, now), all_steps=True))
+                advancer.spawn(advancer.advance(held, facts_on_time(held.machine, now), all_steps=True))
             elif wake is not None and (earliest is None or wake < earliest):
                 earliest = wake
         return earliest
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is under way here."""
-        return not self._tasks
+    async def poll_ended(self) -> None:
+        """Stop steps whose run has ended, or stopped, meanwhile: its jobs are gone, and storages do not signal that.
 
-    @property
-    def only_waits_for_steps(self) -> bool:
-        """Whether nothing is under way here but steps."""
-        steps = {task for execution in self.executions.values() for task in execution.running.values()}
-        return self._tasks <= steps and not any(execution.busy for execution in self.executions.values())
-
-    async def vanish(self) -> None:
-        """Stop at once and write nothing more, as a killed process does; for tests."""
-        self.draining = True
-        for execution in self.executions.values():
-            execution.gone = True
-        tasks = [*self._tasks, *self._jobs.tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for execution in list(self.executions.values()):
-            self._drop(execution)
-
-    async def drain(self, grace: float) -> None:
-        """Begin no more steps; wait up to *grace* seconds for those that run, then cancel them."""
-        self.draining = True
-        running = {task for execution in self.executions.values() for task in execution.running.values()}
-        running |= self._jobs.tasks
-        if running and grace > 0:
-            await asyncio.wait(running | self._tasks, timeout=grace)
-        left = [task for task in running | self._tasks if not task.done()]
-        jobs = self._jobs.once()
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        self._clean = self._clean and await self._jobs.interrupt(jobs)
-        for execution in list(self.executions.values()):
-            if execution.once:
-                await self._interrupt(execution)
-            self._drop(execution)
-        for machine, _ in self._kept.values():
-            machine.close()
-        self._kept.clear()
-        self._carrier.close()
-        await asyncio.gather(*self._ending)
-
-    async def look(self) -> None:
-        """Let go of steps whose run has ended, or stopped, meanwhile: its jobs are gone, and storages do not tell.
-
-        Only a worker with a capacity looks, every sweep: it has few of them, and needs the room.
+        Only a worker with a capacity polls, every sweep: it has few runs, and needs the room.
         """
-        now = self.clock.now()
-        if self.options.capacity is None or (self._looked is not None and now < self._looked + self.options.sweep):
+        now, advancer = self.app.clock.now(), self.advancer
+        if self.options.capacity is None or (self._polled is not None and now < self._polled + self.options.sweep):
             return
-        self._looked = now
-        held = [run_id for run_id, execution in self.executions.items() if execution.running]
-        for run_id in dict.fromkeys([*held, *self._jobs.runs]):
+        self._polled = now
+        running = [run_id for run_id, held in advancer.runs.items() if held.running]
+        for run_id in dict.fromkeys([*running, *advancer.remote.runs]):
             try:
-                run, _ = await self.storage.load(run_id, LAST)
-                is_over = run.status is not Status.RUNNING
+                is_over = (await self.storage.run(run_id)).status is not Status.RUNNING
             except RunNotFound:
                 is_over = True
             if is_over:
-                self._jobs.drop_run(run_id)
-                self.woken(run_id)
+                advancer.remote.drop_run(run_id)
+                advancer.woken(run_id)
 
-    async def _interrupt(self, execution: Execution) -> None:
-        """Record that steps were cut short which must not begin again, and hand their run back."""
-        now = self.clock.now()
-        facts = [after_loss(op, name, 1, self.registry.steps, now) for op, name in execution.once.items()]
+    # -- how it stands -------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in progress here."""
+        return not self.advancer.tasks
+
+    @property
+    def only_waits_for_steps(self) -> bool:
+        """Whether nothing is in progress here but steps."""
+        runs = self.advancer.runs.values()
+        steps = {task for held in runs for task in held.running.values()}
+        busy = any(held.phase in {Phase.RESUMING, Phase.ADVANCING} for held in runs)
+        return self.advancer.tasks <= steps and not busy
+
+    # -- closing -------------------------------------------------------------------------
+
+    async def crash(self) -> None:
+        """Stop at once and write nothing more, as a killed process does; for tests."""
+        advancer = self.advancer
+        advancer.draining = True
+        for held in advancer.runs.values():
+            held.park()
+        tasks = [*advancer.tasks, *advancer.remote.tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for held in list(advancer.runs.values()):
+            advancer.drop(held)
+
+    async def drain(self, grace: float) -> None:
+        """Begin no more steps; wait up to *grace* seconds for those that run, then cancel them."""
+        advancer = self.advancer
+        advancer.draining = True
+        running = {task for held in advancer.runs.values() for task in held.running.values()}
+        running |= advancer.remote.tasks
+        if running and grace > 0:
+            await asyncio.wait(running | advancer.tasks, timeout=grace)
+        left = [task for task in running | advancer.tasks if not task.done()]
+        remote = advancer.remote.once()
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        self._clean = self._clean and await advancer.remote.interrupt(remote)
+        for held in list(advancer.runs.values()):
+            if held.once:
+                await self._interrupt(held)
+            advancer.drop(held)
+        advancer.kept.clear()
+        self.threads.close()
+        await asyncio.gather(*advancer.ending)
+
+    async def _interrupt(self, held: HeldRun) -> None:
+        """Record that steps at most once were interrupted, and release their run."""
+        now = self.app.clock.now()
+        facts = [after_loss(op, name, 1, self.app.registry.steps, now) for op, name in held.once.items()]
+        released = [held.lease.released(now)]
         try:
-            await self.storage.append(
-                execution.run_id,
-                facts,
-                [free_job(execution.lease, now)],
-                expected=execution.length,
-                lease=execution.lease,
-            )
+            await self.storage.append(Append(held.run_id, facts, released, expected=held.length, lease=held.lease))
         except NOT_OURS:
             return
         except (StorageError, Conflict) as error:  # then their lease has to lapse, which says the same
-            logger.warning("run %s cannot be handed back: %s", execution.run_id, error)
+            logger.warning("run %s cannot be released: %s", held.run_id, error)
             self._clean = False
 
-    async def _resume(self, execution: Execution, history: History | None) -> Pending | None:
-        job, now = execution.lease, self.clock.now()
-        if execution.gone:  # let go of before its turn came
-            return None
-        try:
-            _check_recoveries(job)
-            kept = self._kept.pop(job.run_id, None)
-            if kept is None:
-                await self._rebuild(execution, history)
-            else:
-                execution.machine, execution.length = kept
-                if execution.length != job.length:
-                    await self._catch_up(execution)
-        except RunEnded:  # it ended, or is blocked, and yet had a job: somebody told it something meanwhile
-            await self._forget(execution)
-            return None
-        except Exception as error:  # noqa: BLE001 -- whatever keeps a run from going on blocks that run, not the worker
-            if not execution.gone:
-                await self._give_up(execution, error)
-            return None
-        execution.busy = False
-        if execution.gone:
-            return None
-        facts = facts_on_time(execution.machine, now)
-        if job.lapsed:
-            facts += facts_after_loss(execution.machine, self.registry.steps, now)
-        return await self._advance(execution, facts, all_steps=True)
 
-
-def _check_recoveries(job: Job) -> None:
-    if job.recoveries > MAX_RECOVERIES:
-        msg = f"its worker was lost {job.recoveries} times: the run may be what kills them"
+def _check_recoveries(lease: Lease) -> None:
+    if lease.recoveries > MAX_RECOVERIES:
+        msg = f"its worker was lost {lease.recoveries} times: the run may be what kills them"
         raise RunBlocked(msg)

@@ -1,4 +1,4 @@
-"""A run in the hands of a worker, and the decision of what to write next: no I/O here."""
+"""The decision of what to write next for a run that is held. No I/O here."""
 
 from __future__ import annotations
 
@@ -6,32 +6,25 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import define, evolve
+from attrs import define
 
 from pyworkflow.authoring.definitions import StepOptions
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import RunBlocked, StepInterrupted
 from pyworkflow.events import (
-    Abandoned,
     Attempted,
-    CallStep,
-    Command,
     Completed,
-    Described,
     Event,
     Failed,
     Fired,
     OpenHook,
-    Patched,
-    Requested,
     Retrying,
     RunCancelled,
     RunCompleted,
     RunContinued,
     RunFailed,
-    RunStarted,
     RunTerminated,
-    StartChild,
+    StartTimer,
 )
 from pyworkflow.events import RunBlocked as BlockedEvent
 from pyworkflow.model import Effects, Job, Status
@@ -65,7 +58,7 @@ _STUCK = (
 
 
 class Held(Protocol):
-    """A run in somebody's hands, as far as a decision needs it: *running* are the operations that are carried out."""
+    """A run that is held, as far as a decision needs it."""
 
     run_id: str
     workflow: Workflow[..., Any]
@@ -73,7 +66,7 @@ class Held(Protocol):
 
     @property
     def running(self) -> Collection[int]:
-        """The operations that are carried out."""
+        """The operations that are being run."""
 
 
 @define(eq=False)
@@ -82,12 +75,12 @@ class Decision:
 
     Attributes:
         events: Facts, and what the workflow decided on seeing them.
-        todo: Steps to carry out, and children to start.
+        todo: Steps to run, and children to start.
         abandoned: Operations that nobody waits for any more.
         status: The new status of the run, if it changes.
-        parked: Nothing is left to do now; give the run back until *wake*, or until somebody wakes it.
+        parked: Nothing is left to do now; release the run until *wake*, or until somebody wakes it.
         also: What to write beside the run's own history.
-        jobs: Jobs to write, for steps that others carry out.
+        jobs: Jobs to write, for steps that others run.
     """
 
     events: Sequence[Event]
@@ -103,89 +96,62 @@ class Decision:
 def decide(held: Held, facts: Sequence[Event], now: datetime, *, all_steps: bool = False) -> Decision:
     """Let the workflow see *facts*; return what follows.
 
-    With *all_steps* every open step that nobody carries out is looked at, not only what is new.
+    Each part of a decision is worked out only where the workflow's turn has something of it, so a run that requests one
+    step after another comes straight through. No decision depends on what an earlier one left to do: with *all_steps*,
+    after a conflict or a lost worker, it finds every open step that nobody runs, not only what is new.
 
     Raises:
         NonDeterminism: The workflow does not do again what its history says.
     """
     machine, running = held.machine, held.running
-    expired = [hook.token for fact in facts if type(fact) is Fired and (hook := _hook(machine, fact.op)) is not None]
-    commands = machine.feed(facts)
-    if len(facts) == 1 and type(facts[0]) in _USUAL and not expired and machine.says_no_more:
-        usual = _usual(machine, facts[0], commands, all_steps=all_steps)
-        if usual is not None:
-            return usual
-    events: list[Event] = [*facts, *_decided(machine, commands, now)]
-    while received := machine.take_posted(now):
-        commands = [*commands, *(more := machine.feed(received))]
-        events += [*received, *_decided(machine, more, now)]
-    abandoned = machine.take_abandoned()
-    events += [Abandoned(now, gone.op) for gone in abandoned if isinstance(gone.command, StartChild | OpenHook)]
-    end = _end(machine, now)
-    also = effects(
-        held.run_id,
-        machine,
-        expired=expired,
-        commands=commands,
-        abandoned=abandoned,
-        end=end,
-        now=now,
-        workflow=held.workflow,
-    )
-    if said := [event.attributes for event in events if isinstance(event, Described)]:
-        also = evolve(also or Effects(), attributes={name: value for words in said for name, value in words.items()})
+    turn = machine.advance(facts, now)
+    events, abandoned, also = turn.events, turn.abandoned, None
+    end: End | None = turn.outcome
+    if machine.deadline is not None or (end is None and not machine.pending):
+        end = _stopped(machine, end, now)  # nothing else ends a run while it has something pending
+    todo: list[Pending] = []
+    opened = False
+    for pending in turn.requested:
+        if pending.kind is OpenHook:
+            opened = True
+        elif pending.kind is not StartTimer and pending.op in machine.pending:  # else it was abandoned in the same turn
+            todo.append(pending)
+    if opened or abandoned or turn.expired or turn.attributes or end is not None:
+        also = effects(machine, turn, end, now, held.workflow)
     if end is not None:
         return Decision([*events, end], (), abandoned, STATUS[type(end)], also=also)
-    pending = machine.pending
     if all_steps:
-        todo = [step for step in machine.steps() if step.op not in running and _is_due(step, now)]
-        todo += [child for child in machine.children() if child.op not in running and not child.begun]
+        todo = _open(machine, running, now)
     else:
-        todo = [pending[c.op] for c in commands if isinstance(c, CallStep | StartChild) and c.op in pending]
-        todo += [pending[f.op] for f in facts if isinstance(f, Attempted) and f.op in pending]
-        todo += [pending[f.op] for f in facts if isinstance(f, Retrying) and f.due <= now and f.op in pending]
+        for fact in facts:
+            if isinstance(fact, Attempted | Retrying):
+                todo += _next_attempt(machine, fact, now)
+    # Parked only if no task of this worker will decide again: `test_a_parked_run_has_neither_task_nor_timer`.
     if not todo and len(running) == sum(gone.op in running for gone in abandoned):
         return Decision(events, (), abandoned, parked=True, wake=machine.next_wake(), also=also)
     return Decision(events, todo, abandoned, also=also)
 
 
-_USUAL = (Completed, Fired, RunStarted)
+def _open(machine: Machine, running: Collection[int], now: datetime) -> list[Pending]:
+    """Return the steps and children that nobody sees to."""
+    operations = machine.operations
+    steps = [step for step in operations.steps() if step.op not in running and _is_due(step, now)]
+    return steps + [child for child in operations.children() if child.op not in running and not child.begun]
 
 
-def _usual(machine: Machine, fact: Event, commands: Sequence[Command], *, all_steps: bool) -> Decision | None:
-    """Return what follows where the workflow asks for one step, or returns, and nothing else is open; else None."""
-    at = machine.now()  # that of the fact, unless the history knows of later ones
-    end = machine.outcome(at)
-    if end is None and len(commands) == 1 and type(command := commands[0]) is CallStep:
-        if all_steps and len(machine.pending) > 1:
-            return None
-        request = Requested(at, command)
-        machine.record((request,))
-        return Decision((fact, request), (machine.pending[command.op],))
-    if type(end) is RunCompleted and not machine.pending and machine.parent is None:
-        return Decision((fact, end), status=Status.COMPLETED)
-    return None
+def _next_attempt(machine: Machine, fact: Attempted | Retrying, now: datetime) -> list[Pending]:
+    """Return the step whose next attempt begins now, by *fact*, if somebody waits for it."""
+    pending = machine.pending.get(fact.op)
+    return [] if pending is None or (isinstance(fact, Retrying) and fact.due > now) else [pending]
 
 
-def _decided(machine: Machine, commands: Sequence[Command], now: datetime) -> list[Event]:
-    """Return what the workflow was told of, said and asked for since the last event, as events that are recorded."""
-    events: list[Event] = [Patched(now, change) for change in machine.take_patches()]
-    events += [Described(now, words) for words in machine.take_said()]
-    if commands:
-        requests = [Requested(now, command) for command in commands]
-        machine.record(requests)
-        events += requests
-    return events
+def _stopped(machine: Machine, outcome: End | None, now: datetime) -> End | None:
+    """Return the event that ends the run, where a deadline or having nothing to wait for may do so too.
 
-
-def _hook(machine: Machine, op: int) -> OpenHook | None:
-    command = pending.command if (pending := machine.pending.get(op)) is not None else None
-    return command if isinstance(command, OpenHook) else None
-
-
-def _end(machine: Machine, now: datetime) -> End | None:
-    """Return the event that ends, or stops, the run, if there is one."""
-    outcome, is_late = machine.outcome(now), machine.deadline is not None and machine.deadline <= now
+    A workflow that continues as new after the deadline would escape it, chain after chain
+    (``test_a_chain_ends_at_the_deadline_of_a_cancellation_that_its_workflow_does_not_heed``).
+    """
+    is_late = machine.deadline is not None and machine.deadline <= now
     if outcome is not None and not (is_late and isinstance(outcome, RunContinued)):
         return outcome
     if is_late:
@@ -199,12 +165,12 @@ def _is_due(pending: Pending, now: datetime) -> bool:
 
 def facts_on_time(machine: Machine, now: datetime) -> list[Event]:
     """Return the facts that are true because it is *now*: timers whose time has come, hooks that expired."""
-    return [Fired(now, pending.op) for pending in machine.timers(now)]
+    return [Fired(now, pending.op) for pending in machine.operations.due(now)]
 
 
 def facts_after_loss(machine: Machine, steps: Mapping[str, Step[..., Any]], now: datetime) -> list[Attempted | Failed]:
     """Return what follows for the steps whose worker was lost: another attempt, or the end of attempts."""
-    due = [pending for pending in machine.steps() if _is_due(pending, now)]
+    due = [pending for pending in machine.operations.steps() if _is_due(pending, now)]
     return [after_loss(step.op, step.command.name, step.attempt, steps, now) for step in due]  # type: ignore[union-attr]
 
 
@@ -219,7 +185,7 @@ def after_loss(
         why = f"that was attempt {attempt}"
     else:
         return Attempted(now, op, attempt + 1)
-    error = StepInterrupted(f"the worker was lost while it carried out step {name!r}, and it is not tried again: {why}")
+    error = StepInterrupted(f"the worker was lost while it ran step {name!r}, and it is not tried again: {why}")
     return Failed(now, op, record_of(error, retryable=False))
 
 

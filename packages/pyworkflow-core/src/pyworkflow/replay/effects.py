@@ -1,4 +1,4 @@
-"""What a decision entails beyond its own run: hooks that open and close, children and parents that are told."""
+"""What a decision entails beyond its own run: hooks that open and close, messages to children and parents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pyworkflow.errors import RunTerminated as TerminatedError
 from pyworkflow.events import (
     CancelRequested,
     ChildContinued,
-    Command,
     Completed,
     Event,
     Failed,
@@ -32,8 +31,7 @@ from pyworkflow.model import Effects, Hook, Message, NewRun, Run
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Workflow
-    from pyworkflow.replay.machine import Machine
-    from pyworkflow.replay.operations import Pending
+    from pyworkflow.replay.machine import Machine, Turn
 
 End = RunCompleted | RunFailed | RunCancelled | RunContinued | RunTerminated | RunBlocked
 
@@ -45,54 +43,43 @@ def doubled(hooks: Sequence[Hook]) -> list[Hook]:
 
 
 def effects(
-    run_id: str,
-    machine: Machine,
-    *,
-    expired: Sequence[str],
-    commands: Sequence[Command],
-    abandoned: Sequence[Pending],
-    end: End | None,
-    now: datetime,
-    workflow: Workflow[..., Any],
+    machine: Machine, turn: Turn, end: End | None, now: datetime, workflow: Workflow[..., Any]
 ) -> Effects | None:
     """Return what is to be written beside the run's own history; None: nothing.
 
     Args:
-        run_id: The run.
-        machine: Its workflow, which has seen everything.
-        expired: Tokens, as stored, of hooks that have just expired.
-        commands: What the workflow now asks for.
-        abandoned: What it waits for no longer.
+        machine: That of the run.
+        turn: What the workflow did last.
         end: How the run ends, if it does.
         now: The time.
         workflow: The definition of the workflow.
     """
-    if end is None and not expired and not abandoned and OpenHook not in map(type, commands):
-        return None
-    hooks = [hook_of(run_id, command) for command in commands if isinstance(command, OpenHook)]
-    hooks = [hook for hook in hooks if hook.op in machine.pending]
-    close = [*expired, *(gone.command.token for gone in abandoned if isinstance(gone.command, OpenHook))]
-    stopped = [*abandoned]
-    tell: list[Message] = []
+    run_id = machine.run_id
+    opened = [pending.command for pending in turn.requested if pending.op in machine.pending]
+    hooks = [hook_of(run_id, command) for command in opened if isinstance(command, OpenHook)]
+    closed = [gone.command for gone in (*turn.expired, *turn.abandoned)]
+    close = [command.token for command in closed if isinstance(command, OpenHook)]
+    stopped = [*turn.abandoned]
+    messages: list[Message] = []
     if end is not None and not isinstance(end, RunBlocked):
         hooks = []  # nobody would ever close them
-        stopped += [*machine.children()]
-        tell += to_parent(machine.parent, run_id, end)
+        stopped += [*machine.operations.children()]
+        messages += to_parent(machine.parent, run_id, end)
     for child in stopped:
         if isinstance(child.command, StartChild) and not child.command.detached:
-            tell.append(to_child(run_id, child.command, child.goes_on, now))
-    begin = [next_run(run_id, machine, workflow, end)] if isinstance(end, RunContinued) else []
-    if not (hooks or close or tell or begin):
+            messages.append(to_child(run_id, child.command, child.continued_as, now))
+    new_runs = [next_run(run_id, machine, workflow, end)] if isinstance(end, RunContinued) else []
+    if not (hooks or close or messages or new_runs or turn.attributes):
         return None
-    return Effects(hooks, close, tell=tell, begin=begin)
+    return Effects(hooks, close, messages=messages, new_runs=new_runs, attributes=turn.attributes or {})
 
 
 def next_run(run_id: str, machine: Machine, workflow: Workflow[..., Any], end: RunContinued) -> NewRun:
-    """Return the run that continues one, with what that one was told and did not see."""
+    """Return the run that continues one, with what that one received and did not see."""
     now = end.at
     name, parent, fingerprint = workflow.name, machine.parent, workflow.fingerprint
     started = RunStarted(now, name, end.args, end.kwargs, new_seed(), parent, run_id, fingerprint, machine.deadline)
-    events = [started, *machine.left_over(now)]
+    events = [started, *machine.undelivered(now)]
     return NewRun(Run(end.run_id, name, now, length=len(events), parent=run_id), events)
 
 
@@ -101,10 +88,10 @@ def hook_of(run_id: str, command: OpenHook) -> Hook:
     return Hook(command.token, run_id, command.op, command.name, command.many)
 
 
-def to_child(run_id: str, command: StartChild, goes_on: str, now: datetime) -> Message:
-    """Return what stops a child that nobody waits for any more, by the run that it *goes_on* as if it has continued."""
+def to_child(run_id: str, command: StartChild, continued_as: str, now: datetime) -> Message:
+    """Return what stops a child that nobody waits for any more, or the run that it has *continued_as*, if it has."""
     reason = f"run {run_id!r}, which started it, waits for it no longer"
-    return Message(goes_on or command.run_id or child_id(run_id, command.op), [CancelRequested(now, reason)])
+    return Message(continued_as or command.run_id or child_id(run_id, command.op), [CancelRequested(now, reason)])
 
 
 def to_parent(parent: Parent | None, run_id: str, end: Event) -> list[Message]:

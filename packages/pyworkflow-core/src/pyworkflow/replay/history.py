@@ -1,4 +1,4 @@
-"""What of a history counts: a retry takes the failure back that it follows."""
+"""Which events of a history count: a retry takes back the failure that it follows."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def open_hooks(history: Sequence[Event]) -> list[OpenHook]:
     return [hook for hook in hooks if hook.many or hook.op not in received]
 
 
-def goes_on_as(history: Sequence[Event]) -> dict[int, str]:
-    """Return the runs that children go on as which have continued, by operation."""
+def continued_as(history: Sequence[Event]) -> dict[int, str]:
+    """Return the runs as which children have continued, by operation."""
     return {event.op: event.run_id for event in history if isinstance(event, ChildContinued)}
 
 
@@ -71,12 +71,12 @@ def open_children(history: Sequence[Event]) -> list[StartChild]:
 
 
 def _after_retry(kept: list[tuple[int, Event]], cut: int) -> list[tuple[int, Event]]:
-    # What was handed out lost its jobs when the run stopped, and is the run's own again.
+    # What was dispatched lost its jobs when the run stopped, and is the run's own again.
     kept = [(number, event) for number, event in kept if not isinstance(event, RunFailed | RunBlocked | HandedOut)]
     if not cut:
         return kept
     again = next((event.op for number, event in kept if number == cut and isinstance(event, Failed)), None)
-    attempts = (Attempted, Retrying)  # the step that failed begins anew, with all its attempts
+    attempts = (Attempted, Retrying)  # the step that failed begins again, with all its attempts
     before = [
         (number, event)
         for number, event in kept

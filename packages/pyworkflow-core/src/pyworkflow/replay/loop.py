@@ -6,15 +6,17 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from pyworkflow.errors import NotInWorkflow
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # These iterate over sets, so their order differs from run to run and from Python to Python.
 _UNORDERED = {
@@ -31,7 +33,7 @@ _WAIT_FOR = asyncio.wait_for.__code__ if sys.version_info < (3, 12) else None
 
 
 class Lane:
-    """Where in the tree of a workflow's tasks something was asked for; the same on every replay and every Python."""
+    """Where in the tree of a workflow's tasks something was requested; the same on every replay and every Python."""
 
     __slots__ = ("_chance", "children", "ops", "path")
 
@@ -70,27 +72,8 @@ class WorkflowTask(asyncio.Task[Any]):
         super().add_done_callback(fn, context=context)
 
 
-class _Handle(asyncio.Handle):
-    """A handle that does not ask its loop whether it debugs: that takes longer than all else."""
-
-    __slots__ = ()
-
-    def __init__(
-        self, callback: Callable[..., Any], args: tuple[Any, ...], loop: ReplayLoop, context: Context | None
-    ) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = self._source_traceback = None
-
-
 class TimerOwner(Protocol):
     """What turns the loop's timers into something durable."""
-
-    def now(self) -> datetime:
-        """Return the time that the loop's clock shows."""
 
     def start_timer(self, handle: asyncio.TimerHandle, delay: float) -> None:
         """Have `ReplayLoop.fire` called with *handle* after *delay* seconds."""
@@ -99,63 +82,56 @@ class TimerOwner(Protocol):
         """Forget *handle*; it was cancelled."""
 
 
-class _Nobody:
-    """Owns the loops of workflows that were put away; their timers go nowhere."""
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(0, UTC)
-
-    def start_timer(self, handle: asyncio.TimerHandle, delay: float) -> None:
-        pass
-
-    def stop_timer(self, handle: asyncio.TimerHandle) -> None:
-        pass
-
-
-_NOBODY = _Nobody()
-
-
 class ReplayLoop(asyncio.AbstractEventLoop):
-    """Runs what is ready, first in, first out. There is no clock and no I/O: time is what its owner says it is."""
+    """Runs what is ready, first in, first out. There is no clock and no I/O.
 
-    def __init__(self, owner: TimerOwner) -> None:
-        self._owner: TimerOwner = owner
+    So the order in which a workflow's tasks run follows from its code and its history alone. What needs more is refused
+    (``test_a_workflow_that_does_what_belongs_into_a_step_gets_a_clear_error``).
+
+    Attributes:
+        owner: What keeps its timers; None once it is closed: then they go nowhere.
+        now: The time, which whoever runs it sets.
+        main: The first task: the workflow itself, which is as good as all that the loop is for.
+        root: The lane of that task.
+    """
+
+    def __init__(self) -> None:
+        self.owner: TimerOwner | None = None
+        self.now = datetime.fromtimestamp(0, UTC)
+        self.main: WorkflowTask | None = None
+        self.root = Lane()
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: set[WorkflowTask] = set()
-        self.root = Lane()
-        self._outer: asyncio.AbstractEventLoop | None = None
-        self._outer_task: asyncio.Task[Any] | None = None
-        self._outer_hooks: tuple[Any, Any] | None = None
 
-    def __enter__(self) -> None:
-        """Become the running loop of this thread, with no current task, until left."""
-        self._outer = outer = asyncio._get_running_loop()
-        self._outer_task = task = None if outer is None else asyncio.current_task(outer)
+    def run(self, items: Iterable[T], act: Callable[[T], None]) -> None:
+        """Call *act* with one item after the other, and run what is ready after each.
+
+        Meanwhile this is the running loop of the thread, with no current task: the worker's own loop and task, which
+        called, are as they were afterwards (``test_feeding_inside_a_running_loop_leaves_it_as_it_was``). Its hooks for
+        asynchronous generators are put aside too, or it would close those of the workflow when it is closed itself.
+        """
+        outer = asyncio._get_running_loop()
+        task = None if outer is None else asyncio.current_task(outer)
         if task is not None:
             asyncio._leave_task(outer, task)  # type: ignore[arg-type]
         asyncio._set_running_loop(self)
         hooks = sys.get_asyncgen_hooks()
-        if hooks.firstiter is not None:  # or the outer loop would close the workflow's asynchronous generators
-            self._outer_hooks = hooks.firstiter, hooks.finalizer
+        if hooks.firstiter is not None:
             sys.set_asyncgen_hooks(None, None)
-
-    def __exit__(self, *_: object) -> None:
-        outer, task = self._outer, self._outer_task
-        asyncio._set_running_loop(outer)
-        if self._outer_hooks is not None:
-            sys.set_asyncgen_hooks(*self._outer_hooks)
-            self._outer_hooks = None
-        if task is not None:
-            asyncio._enter_task(outer, task)  # type: ignore[arg-type]
-        self._outer = self._outer_task = None
-
-    def run_until_idle(self) -> None:
-        """Run callbacks until none is ready; to be called while this is the running loop."""
         ready = self._ready
-        while ready:
-            handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+        try:
+            for item in items:
+                act(item)
+                while ready:
+                    handle = ready.popleft()
+                    if not handle._cancelled:
+                        handle._run()
+        finally:
+            asyncio._set_running_loop(outer)
+            if hooks.firstiter is not None:
+                sys.set_asyncgen_hooks(*hooks)
+            if task is not None:
+                asyncio._enter_task(outer, task)  # type: ignore[arg-type]
 
     def lane(self) -> Lane:
         """Return the lane of the task that is running, or the root where it is a bare callback that runs."""
@@ -169,21 +145,21 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def close(self) -> None:
         """Unwind every coroutine now, so that garbage collection does not do it at some other time."""
         if not all(task.done() for task in self._tasks):
-            self._unwind()
+            self.run([list(self._tasks)], self._unwind)
         self._tasks.clear()
         self._ready.clear()
-        self._owner = _NOBODY
+        self.owner = self.main = None  # they hold the loop, and only the garbage collector would free the two
 
-    def _unwind(self) -> None:
-        with self:
-            for task in list(self._tasks):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                try:
-                    task.context.run(task.get_coro().close)  # as itself, or its steps would be plain calls
-                except BaseException:
-                    logger.debug("a workflow raised while it was put away", exc_info=True)
-            for task in self._tasks:
-                task.cancel()  # it and what it waits for hold each other
+    def _unwind(self, tasks: Sequence[WorkflowTask]) -> None:
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            try:
+                task.context.run(task.get_coro().close)  # as itself, or its steps would be plain calls
+            except BaseException:
+                logger.debug("a workflow raised while its machine was closed", exc_info=True)
+        for task in tasks:
+            task.cancel()  # it and what it waits for hold each other
+        self._ready.clear()  # a closed coroutine is not resumed
 
     # -- what asyncio asks of a loop ---------------------------------------------
 
@@ -196,8 +172,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         context = options.pop("context", None) or copy_context()
         task = WorkflowTask(coro, loop=self, context=context, **options)
         task.context = context
-        if not self._tasks:  # the workflow itself, which is as good as all that the loop is for
-            task.lane = self.root
+        if self.main is None:
+            self.main, task.lane = task, self.root
         else:
             task.lane = parent if _WAIT_FOR and _asked_by_wait_for() else parent.child()
             task.add_done_callback(self._tasks.discard)
@@ -207,7 +183,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]  # typeshed ties callback and args together
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = _Handle(callback, args, self, context)
+        handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
@@ -217,8 +193,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         handle = asyncio.TimerHandle(self.time() + delay, callback, args, self, context)
         if delay <= 0:
             self._ready.append(handle)
-        else:
-            self._owner.start_timer(handle, delay)
+        elif self.owner is not None:
+            self.owner.start_timer(handle, delay)
         return handle
 
     def call_at(  # type: ignore[override]  # as above
@@ -227,10 +203,11 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         return self.call_later(when - self.time(), callback, *args, context=context)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        self._owner.stop_timer(handle)
+        if self.owner is not None:
+            self.owner.stop_timer(handle)
 
     def time(self) -> float:
-        return self._owner.now().timestamp()
+        return self.now.timestamp()
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         logger.debug("%s", context.get("message", "an error in a workflow's loop"), exc_info=context.get("exception"))
@@ -241,8 +218,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def get_task_factory(self) -> None:
         return None
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug = staticmethod(bool)  # False, without a Python frame: each future and each handle calls it
 
     def is_running(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Payloads for hooks that wait in a history: for a hook to be opened, or for the run that continues theirs."""
+"""Payloads for hooks that are buffered in a history: until a hook is opened, or for the run that continues this one."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from pyworkflow.replay.operations import Pending
 
 
 @define(eq=False)
-class Post:
+class Mailbox:
     """The payloads of one run.
 
     Attributes:
-        waiting: Those that no hook has been opened for, in the order in which they came.
-        boxes: The hooks that were sent something, by operation.
+        buffered: Those that no hook has been opened for, in the order in which they came.
+        inboxes: Those of the hooks that were sent something, by operation.
     """
 
-    waiting: list[Posted] = field(factory=list)
-    boxes: dict[int, Inbox] = field(factory=dict)
+    buffered: list[Posted] = field(factory=list)
+    inboxes: dict[int, Inbox] = field(factory=dict)
 
     def receive(self, op: int, inbox: Inbox, event: Received) -> None:
-        """Put a payload into *inbox*, and before it those that were posted for it earlier."""
-        waiting = [posted for posted in self.waiting if inbox.wants(posted)]
+        """Put a payload into *inbox*, and before it those that were buffered for it."""
+        earlier = [posted for posted in self.buffered if inbox.wants(posted)]
         if event.posted:
-            self.waiting.remove(waiting[0])  # it is this one, by `due`
+            self.buffered.remove(earlier[0])  # it is this one, by `due`
         elif inbox.many:
-            for posted in waiting:
-                self.waiting.remove(posted)
+            for posted in earlier:
+                self.buffered.remove(posted)
                 inbox.put(posted.value)
-        self.boxes[op] = inbox
+        self.inboxes[op] = inbox
         inbox.put(event.value)
 
     def due(self, pending: Mapping[int, Pending], at: datetime) -> list[Received]:
-        """Return, as facts, the payloads that are for one of the hooks which are *pending*, the first one for each."""
+        """Return, as facts, buffered payloads for the hooks that are *pending*, the first one for each."""
         found: dict[int, Received] = {}
-        for posted in self.waiting:
+        for posted in self.buffered:
             for op, one in pending.items():
-                if op not in found and isinstance(one.listener, Inbox) and one.listener.wants(posted):
+                if op not in found and isinstance(one.receiver, Inbox) and one.receiver.wants(posted):
                     found[op] = Received(at, op, posted.value, posted=True)
                     break
         return [*found.values()]
 
-    def left(self, at: datetime) -> list[Posted]:
-        """Return the payloads that nobody has read."""
-        unread = [(box, value) for box in self.boxes.values() for value in box.unread()]
-        return [*(Posted(at, box.name, box.token, value) for box, value in unread), *self.waiting]
+    def unread(self, at: datetime) -> list[Posted]:
+        """Return the payloads that the workflow has not read."""
+        unread = [(inbox, value) for inbox in self.inboxes.values() for value in inbox.unread()]
+        return [*(Posted(at, inbox.name, inbox.token, value) for inbox, value in unread), *self.buffered]

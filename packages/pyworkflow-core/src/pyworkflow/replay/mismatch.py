@@ -1,4 +1,4 @@
-"""Says what a workflow asked for, and at which line of it a task waits."""
+"""Error texts of a replay that differs from its history: what was requested, and at which line a task waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,26 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from pyworkflow.events import CallStep, Command, OpenHook, Plain, StartChild, StartTimer
+from pyworkflow.events import (
+    CallStep,
+    Command,
+    Event,
+    OpenHook,
+    Plain,
+    RunCancelled,
+    RunCompleted,
+    RunContinued,
+    RunFailed,
+    StartChild,
+    StartTimer,
+)
+
+_ENDED: dict[type[Event], str] = {
+    RunCompleted: "returned",
+    RunFailed: "failed",
+    RunCancelled: "was cancelled",
+    RunContinued: "continued as a new run",
+}
 
 _OURS = str(Path(__file__).parent.parent)
 _STDLIB = str(Path(asyncio.__file__).parent)
@@ -47,8 +66,15 @@ def difference(recorded: Command, asked: Command | None, task: asyncio.Task[Any]
     return f"operation {recorded.op} was recorded as {was}; now the workflow {now}{where_it_waits(task)}. {advice}"
 
 
+def difference_of_ends(recorded: Event, outcome: Event | None, task: asyncio.Task[Any] | None) -> str:
+    """Return how a history ends, and what the workflow, which is *task*, does in place of that."""
+    now = "goes on" if outcome is None else _ENDED[type(outcome)]
+    was = _ENDED[type(recorded)]
+    return f"when it was recorded the workflow {was} here; now it {now}{where_it_waits(task)}"
+
+
 def describe(command: Command, other: Command | None = None) -> str:
-    """Return what a workflow asked for, in words that tell it from the *other* one."""
+    """Return a request in words that tell it from the *other* one."""
     match command:
         case CallStep(name=name) | StartChild(name=name):
             what = "step" if isinstance(command, CallStep) else "workflow"

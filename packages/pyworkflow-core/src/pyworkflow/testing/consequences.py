@@ -8,20 +8,34 @@ from typing import Any
 import pytest
 
 from pyworkflow.errors import Conflict, HookClosed, HookTaken, RunExists, RunNotFound
-from pyworkflow.events import CancelRequested, RunCompleted, RunContinued
-from pyworkflow.model import RUN_OP, Effects, Message, NewRun, Status
-from pyworkflow.testing.stored import FOREVER, LEASE, T0, Factory, Stored, add, facts, hook, job, run, started, take
+from pyworkflow.events import CancelRequested, RunContinued
+from pyworkflow.model import RUN_OP, Append, Effects, Message, NewRun, Status
+from pyworkflow.testing.stored import (
+    FOREVER,
+    LEASE,
+    T0,
+    Factory,
+    Stored,
+    add,
+    end,
+    facts,
+    hook,
+    job,
+    run,
+    started,
+    take,
+)
 
 
 class EffectConformance(Stored):
-    """Hooks that open and close, other runs that are told something, runs that begin."""
+    """Hooks that open and close, messages for other runs, runs that are created."""
 
     # -- hooks -------------------------------------------------------------------------------
 
     async def test_an_opened_hook_is_found_by_its_token(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s)
-            await s.append("r", facts(1), also=Effects(hooks=[hook()]))
+            await s.append(Append("r", facts(1), effects=Effects(hooks=[hook()])))
             assert await s.find_hook("t") == hook()
             assert await s.find_hook("other") is None
 
@@ -34,8 +48,8 @@ class EffectConformance(Stored):
         async with open_storage() as s:
             await add(s, "r1")
             await add(s, "r2")
-            await s.append("r2", [], also=Effects(hooks=[hook("c", "r2", 1)]))
-            await s.append("r1", [], also=Effects(hooks=[hook("b", "r1", 2), hook("a", "r1", 1)]))
+            await s.append(Append("r2", [], effects=Effects(hooks=[hook("c", "r2", 1)])))
+            await s.append(Append("r1", [], effects=Effects(hooks=[hook("b", "r1", 2), hook("a", "r1", 1)])))
             assert [found.token for found in await s.hooks()] == ["a", "b", "c"]
             assert [found.token for found in await s.hooks("r1")] == ["a", "b"]
             assert [found.token for found in await s.hooks(limit=1)] == ["a"]
@@ -44,11 +58,11 @@ class EffectConformance(Stored):
         async with open_storage() as s:
             await add(s, "r1")
             await add(s, "r2")
-            await s.append("r1", [], also=Effects(hooks=[hook(run_id="r1")]))
+            await s.append(Append("r1", [], effects=Effects(hooks=[hook(run_id="r1")])))
             with pytest.raises(HookTaken) as caught:
-                await s.append("r2", facts(1), also=Effects(hooks=[hook(run_id="r2")]))
+                await s.append(Append("r2", facts(1), effects=Effects(hooks=[hook(run_id="r2")])))
             assert caught.value.token == hook().token
-            assert (await s.load("r2"))[0].length == 1
+            assert (await s.run("r2")).length == 1
             with pytest.raises(HookTaken):
                 await s.create(run("r3"), [started()], [job("r3")], [hook(run_id="r3")])
             with pytest.raises(RunNotFound):
@@ -58,133 +72,132 @@ class EffectConformance(Stored):
         async with open_storage() as s:
             await add(s)
             for _ in range(2):
-                await s.append("r", facts(1), also=Effects(hooks=[hook()]))
+                await s.append(Append("r", facts(1), effects=Effects(hooks=[hook()])))
             assert await s.hooks() == [hook()]
 
     async def test_of_two_payloads_at_once_one_closes_the_hook(self, storage_factory: Factory) -> None:
         async with self.opened(storage_factory, 2) as storages:
             await add(storages[0])
-            await storages[0].append("r", [], also=Effects(hooks=[hook()]))
+            await storages[0].append(Append("r", [], effects=Effects(hooks=[hook()])))
             answers = await asyncio.gather(
-                *(storages[n % 2].append("r", facts(1, n), also=Effects(close=["t"])) for n in range(8)),
+                *(storages[n % 2].append(Append("r", facts(1, n), effects=Effects(close=["t"]))) for n in range(8)),
                 return_exceptions=True,
             )
             assert sum(isinstance(answer, HookClosed) for answer in answers) == 7
-            assert (await storages[0].load("r"))[0].length == 2
+            assert (await storages[0].run("r")).length == 2
 
     async def test_a_holder_may_close_a_hook_that_is_closed(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s)
             (lease,) = await take(s)
-            assert await s.append("r", facts(1), lease=lease, also=Effects(close=["t"])) == 2
+            assert await s.append(Append("r", facts(1), lease=lease, effects=Effects(close=["t"]))) == 2
 
     async def test_a_run_closes_only_its_own_hooks(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r")
-            await s.append("r", [], also=Effects(hooks=[hook()]))
+            await s.append(Append("r", [], effects=Effects(hooks=[hook()])))
             await add(s, "r2", job("r2"))
             with pytest.raises(HookClosed):
-                await s.append("r2", facts(1), also=Effects(close=["t"]))
+                await s.append(Append("r2", facts(1), effects=Effects(close=["t"])))
             assert await s.find_hook("t") == hook()
 
     async def test_an_end_closes_the_hooks_of_the_run(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r")
             await add(s, "r2")
-            await s.append("r", [], also=Effects(hooks=[hook()]))
-            await s.append("r2", [], also=Effects(hooks=[hook("t2", "r2")]))
-            await s.append("r", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0)
+            await s.append(Append("r", [], effects=Effects(hooks=[hook()])))
+            await s.append(Append("r2", [], effects=Effects(hooks=[hook("t2", "r2")])))
+            await s.append(end())
             assert await s.hooks() == [hook("t2", "r2")]
 
     async def test_blocking_keeps_hooks_open(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s)
-            await s.append("r", [], also=Effects(hooks=[hook()]))
-            await s.append("r", facts(1), status=Status.BLOCKED, now=T0)
+            await s.append(Append("r", [], effects=Effects(hooks=[hook()])))
+            await s.append(Append("r", facts(1), status=Status.BLOCKED, now=T0))
             assert await s.find_hook("t") == hook()
 
-    # -- telling other runs ------------------------------------------------------------------
+    # -- messages ----------------------------------------------------------------------------
 
-    async def test_another_run_is_told_and_woken_in_the_same_transaction(self, open_storage: Any) -> None:
+    async def test_a_message_is_written_and_wakes_its_run_in_the_same_transaction(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "parent", job("parent", due=FOREVER))
             await add(s, "r")
             (lease,) = await take(s)
-            tell = Effects(tell=[Message("parent", facts(2))])
-            await s.append(
-                "r", [RunCompleted(T0, 1)], lease=lease, finish=True, status=Status.COMPLETED, now=T0, also=tell
-            )
+            effects = Effects(messages=[Message("parent", facts(2))])
+            await s.append(end(lease=lease, finish=True, effects=effects))
             assert await s.load("parent") == (run("parent", length=3), [started(), *facts(2)])
             assert [claimed.run_id for claimed in await take(s)] == ["parent"]
 
-    async def test_the_holder_of_a_run_that_was_told_something_learns_of_it(self, open_storage: Any) -> None:
+    async def test_the_holder_of_a_run_that_gets_a_message_learns_of_it(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "parent")
             (lease,) = await take(s)
             await add(s, "r")
-            await s.append("r", [], now=T0, also=Effects(tell=[Message("parent", facts(1))]))
+            await s.append(Append("r", [], now=T0, effects=Effects(messages=[Message("parent", facts(1))])))
             assert s.renew("w", T0, LEASE) == [("parent", RUN_OP)]
             with pytest.raises(Conflict):
-                await s.append("parent", facts(1, 2), expected=1, lease=lease)
+                await s.append(Append("parent", facts(1, 2), expected=1, lease=lease))
 
-    async def test_nothing_is_told_if_the_append_is_refused(self, open_storage: Any) -> None:
+    async def test_no_message_is_written_if_the_append_is_refused(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "parent")
             await add(s, "r")
+            effects = Effects(messages=[Message("parent", facts(1))])
             with pytest.raises(Conflict):
-                await s.append("r", [], expected=9, now=T0, also=Effects(tell=[Message("parent", facts(1))]))
-            assert (await s.load("parent"))[0].length == 1
+                await s.append(Append("r", [], expected=9, now=T0, effects=effects))
+            assert (await s.run("parent")).length == 1
 
     async def test_ended_and_missing_runs_are_passed_over(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "gone")
-            await s.append("gone", [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0)
+            await s.append(end("gone"))
             await add(s, "r")
-            tell = [Message("gone", facts(1)), Message("nobody", facts(1))]
-            assert await s.append("r", facts(1), now=T0, also=Effects(tell=tell)) == 2
-            assert (await s.load("gone"))[0].length == 2
+            effects = Effects(messages=[Message("gone", facts(1)), Message("nobody", facts(1))])
+            assert await s.append(Append("r", facts(1), now=T0, effects=effects)) == 2
+            assert (await s.run("gone")).length == 2
 
-    async def test_a_blocked_run_keeps_what_it_is_told(self, open_storage: Any) -> None:
+    async def test_a_blocked_run_keeps_its_messages(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "parent")
-            await s.append("parent", facts(1), status=Status.BLOCKED, now=T0)
+            await s.append(Append("parent", facts(1), status=Status.BLOCKED, now=T0))
             await add(s, "r", job(due=FOREVER))
-            await s.append("r", [], now=T0, also=Effects(tell=[Message("parent", [CancelRequested(T0, "why")])]))
-            assert (await s.load("parent"))[1][-1] == CancelRequested(T0, "why")
+            fact = CancelRequested(T0, "why")
+            await s.append(Append("r", [], now=T0, effects=Effects(messages=[Message("parent", [fact])])))
+            assert (await s.load("parent"))[1][-1] == fact
             assert await take(s) == []
 
-    # -- beginning runs ----------------------------------------------------------------------
+    # -- new runs ----------------------------------------------------------------------------
 
-    async def test_a_run_is_begun_in_the_transaction_that_ends_another_one(self, open_storage: Any) -> None:
+    async def test_a_run_is_created_in_the_transaction_that_ends_another_one(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r")
-            await s.append("r", [], also=Effects(hooks=[hook()]))
+            await s.append(Append("r", [], effects=Effects(hooks=[hook()])))
             (lease,) = await take(s)
             new = NewRun(run("r~2", length=2, parent="r"), [started(), *facts(1)])
-            end = RunContinued(T0, "r~2", [], {})
-            also = Effects(begin=[new])
-            await s.append("r", [end], lease=lease, finish=True, status=Status.CONTINUED, now=T0, also=also)
+            events, effects = [RunContinued(T0, "r~2", [], {})], Effects(new_runs=[new])
+            await s.append(end(events=events, lease=lease, finish=True, status=Status.CONTINUED, effects=effects))
             assert await s.load("r~2") == (new.run, new.events)
             assert await s.find_hook("t") is None
             (claimed,) = await take(s)
             assert (claimed.run_id, claimed.workflow, claimed.length) == ("r~2", new.run.workflow, 2)
-            assert await s.append("r~2", facts(1), lease=claimed, expected=2) == 3
+            assert await s.append(Append("r~2", facts(1), lease=claimed, expected=2)) == 3
 
-    async def test_a_run_that_is_there_is_not_begun_again(self, open_storage: Any) -> None:
+    async def test_a_run_that_is_there_is_not_created_again(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r")
             await add(s, "r~2", job("r~2", due=FOREVER))
             (lease,) = await take(s)
-            also = Effects(begin=[NewRun(run("r~2", length=1), [started()])])
+            effects = Effects(new_runs=[NewRun(run("r~2", length=1), [started()])])
             with pytest.raises(RunExists, match="r~2"):
-                await s.append("r", facts(1), lease=lease, expected=1, status=Status.CONTINUED, now=T0, also=also)
+                await s.append(end(lease=lease, expected=1, status=Status.CONTINUED, effects=effects))
             assert await s.load("r") == (run("r"), [started()])
 
-    async def test_no_run_is_begun_if_the_append_is_refused(self, open_storage: Any) -> None:
+    async def test_no_run_is_created_if_the_append_is_refused(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r")
-            also = Effects(begin=[NewRun(run("r~2", length=1), [started()])])
+            effects = Effects(new_runs=[NewRun(run("r~2", length=1), [started()])])
             with pytest.raises(Conflict):
-                await s.append("r", facts(1), expected=9, now=T0, also=also)
+                await s.append(Append("r", facts(1), expected=9, now=T0, effects=effects))
             with pytest.raises(RunNotFound):
                 await s.load("r~2")

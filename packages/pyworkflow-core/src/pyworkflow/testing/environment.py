@@ -141,7 +141,7 @@ class WorkflowEnvironment:
         """
         while True:
             await self.settle()
-            run = await self._runtime.newest(handle.id)
+            run = await self._runtime.control.newest(handle.id)
             if run.status is not Status.RUNNING:
                 return await handle.result()
             due = await self._next()
@@ -204,7 +204,7 @@ class WorkflowEnvironment:
 
     def _steps(self) -> set[asyncio.Task[None]]:
         worker = self._runtime.worker_here
-        held = [] if worker is None else worker.executions.values()
+        held = [] if worker is None else worker.advancer.runs.values()
         return {task for execution in held for task in execution.running.values()}
 
     def _state(self) -> str:
@@ -245,7 +245,7 @@ class WorkflowEnvironment:
 
     async def crash(self) -> None:
         """Lose the process, as by a kill -9, and go on in a new one, which takes its runs over."""
-        if (worker := await self._runtime.vanish()) is not None:
+        if (worker := await self._runtime.crash()) is not None:
             self.storage.lose(worker, self.now)
         self.app = self._made()
         set_default_app(self.app)
@@ -253,6 +253,6 @@ class WorkflowEnvironment:
 
     @property
     def _runtime(self) -> StoredRuntime:
-        runtime = self.app.runtime()
+        runtime = self.app.recorded()
         assert isinstance(runtime, StoredRuntime)
         return runtime

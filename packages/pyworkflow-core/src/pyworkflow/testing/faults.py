@@ -12,7 +12,7 @@ from attrs import define, field
 
 from pyworkflow.errors import StorageError
 from pyworkflow.events import Event
-from pyworkflow.model import History, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import Append, History, Hook, Job, Lease, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Faults:
 
 
 class FaultyStorage(Storage):
-    """A storage whose calls take time and fail now and then: before they are carried out, or after.
+    """A storage whose calls take time and fail now and then: before they reach the inner storage, or after.
 
     Args:
         inner: The storage that is meant.
@@ -97,9 +97,18 @@ class FaultyStorage(Storage):
         """Leave the storage open: others use it."""
 
     async def create(
-        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+        self,
+        run: Run,
+        events: Sequence[Event],
+        jobs: Sequence[Job],
+        hooks: Sequence[Hook] = (),
+        *,
+        lease: Lease | None = None,
     ) -> Run | None:
-        return await self._call("create", lambda: self.inner.create(run, events, jobs, hooks))
+        return await self._call("create", lambda: self.inner.create(run, events, jobs, hooks, lease=lease))
+
+    async def run(self, run_id: str) -> Run:
+        return await self._call("load", lambda: self.inner.run(run_id))
 
     async def load(self, run_id: str, after: int = 0) -> History:
         return await self._call("load", lambda: self.inner.load(run_id, after))
@@ -107,10 +116,10 @@ class FaultyStorage(Storage):
     async def load_many(self, run_ids: Sequence[str]) -> Mapping[str, History]:
         return await self._call("load", lambda: self.inner.load_many(run_ids))
 
-    async def append(self, run_id: str, events: Sequence[Event], jobs: Sequence[Job] = (), **options: Any) -> int:
-        return await self._call("append", lambda: self.inner.append(run_id, events, jobs, **options))
+    async def append(self, append: Append) -> int:
+        return await self._call("append", lambda: self.inner.append(append))
 
-    async def claim(self, worker: str, now: datetime, lease: timedelta, limit: int, **options: Any) -> list[Job]:
+    async def claim(self, worker: str, now: datetime, lease: timedelta, limit: int, **options: Any) -> list[Lease]:
         return await self._call("claim", lambda: self.inner.claim(worker, now, lease, limit, **options))
 
     def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:

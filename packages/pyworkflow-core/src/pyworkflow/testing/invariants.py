@@ -28,7 +28,7 @@ from pyworkflow.events import (
     RunTerminated,
     StartTimer,
 )
-from pyworkflow.model import RUN_OP, Effects, History, Hook, Job, Page, Run, RunQuery, Status
+from pyworkflow.model import RUN_OP, Append, Effects, History, Hook, Job, Lease, Page, Run, RunQuery, Status
 from pyworkflow.ports import Storage
 from pyworkflow.replay.history import effective
 from pyworkflow.replay.machine import Machine
@@ -72,16 +72,21 @@ class Ledger(Storage):
     # -- on the way in -----------------------------------------------------------------------
 
     async def create(
-        self, run: Run, events: Sequence[Event], jobs: Sequence[Job], hooks: Sequence[Hook] = ()
+        self,
+        run: Run,
+        events: Sequence[Event],
+        jobs: Sequence[Job],
+        hooks: Sequence[Hook] = (),
+        *,
+        lease: Lease | None = None,
     ) -> Run | None:
-        existing = await self.inner.create(run, events, jobs, hooks)
+        existing = await self.inner.create(run, events, jobs, hooks, lease=lease)
         if existing is not None:
             self.note(f"create {run.id}: it is there already")
             return existing
         self._create(run, events)
-        for job in jobs:
-            if job.worker is not None:
-                self._holders[job.run_id, job.op] = job.worker
+        if lease is not None:
+            self._holders[lease.run_id, lease.op] = lease.worker
         for hook in hooks:
             self.opened(hook)
         self.changed()
@@ -94,33 +99,23 @@ class Ledger(Storage):
         self.histories[run.id], self.statuses[run.id] = [], run.status
         self._take(run.id, events)
 
-    async def append(
-        self,
-        run_id: str,
-        events: Sequence[Event],
-        jobs: Sequence[Job] = (),
-        *,
-        lease: Job | None = None,
-        status: Status | None = None,
-        also: Effects | None = None,
-        **options: Any,
-    ) -> int:
-        length = await self.inner.append(run_id, events, jobs, lease=lease, status=status, also=also, **options)
+    async def append(self, append: Append) -> int:
+        length = await self.inner.append(append)
+        run_id, lease, status = append.run_id, append.lease, append.status
         if lease is not None and self._holders.get((run_id, lease.op)) != lease.worker:
             self.problem(f"{lease.worker} wrote to {run_id}, which {self._holders.get((run_id, lease.op))} holds")
-        self._take(run_id, events)
+        self._take(run_id, append.events)
         if length != len(self.histories[run_id]):
             self.problem(f"append to {run_id} returned {length}, not {len(self.histories[run_id])}")
-        also = also or Effects()
-        for message in also.tell:
+        effects = append.effects or Effects()
+        for message in effects.messages:
             if message.run_id in self.statuses and not self.statuses[message.run_id].is_final:
                 self._take(message.run_id, message.events)
-        for new in also.begin:
+        for new in effects.new_runs:
             self._create(new.run, new.events)
-        for hook in also.hooks:
+        for hook in effects.hooks:
             self.opened(hook)
-        freed = lease is not None and (options.get("finish") or any(job.op == lease.op for job in jobs))
-        if freed and lease is not None:
+        if lease is not None and (append.finish or any(job.op == lease.op for job in append.jobs)):
             self._holders.pop((run_id, lease.op), None)
         if status is not None:
             if self.statuses[run_id].is_final and status is not Status.RUNNING:
@@ -148,14 +143,14 @@ class Ledger(Storage):
                 case _:
                     pass
 
-    async def claim(self, worker: str, now: datetime, lease: timedelta, limit: int, **options: Any) -> list[Job]:
-        jobs = await self.inner.claim(worker, now, lease, limit, **options)
-        for job in jobs:
-            self._holders[job.run_id, job.op] = worker
+    async def claim(self, worker: str, now: datetime, lease: timedelta, limit: int, **options: Any) -> list[Lease]:
+        leases = await self.inner.claim(worker, now, lease, limit, **options)
+        for held in leases:
+            self._holders[held.run_id, held.op] = worker
             self.note(
-                f"{_name(worker)} claims {job.run_id}/{job.op}, epoch {job.epoch}{', lapsed' if job.lapsed else ''}"
+                f"{_name(worker)} claims {held.run_id}/{held.op}, epoch {held.epoch}{', lapsed' if held.lapsed else ''}"
             )
-        return jobs
+        return leases
 
     def renew(self, worker: str, now: datetime, lease: timedelta) -> list[tuple[str, int]]:
         woken = self.inner.renew(worker, now, lease)
@@ -182,6 +177,9 @@ class Ledger(Storage):
 
     async def close(self) -> None:
         await self.inner.close()
+
+    async def run(self, run_id: str) -> Run:
+        return await self.inner.run(run_id)
 
     async def load(self, run_id: str, after: int = 0) -> History:
         return await self.inner.load(run_id, after)

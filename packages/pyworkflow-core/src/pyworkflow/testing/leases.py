@@ -10,12 +10,22 @@ import pytest
 from attrs import evolve
 
 from pyworkflow.errors import Conflict, LeaseLost
-from pyworkflow.model import (
-    RUN_OP,
-    Effects,
-    Job,
+from pyworkflow.model import RUN_OP, Append, Effects, Lease
+from pyworkflow.testing.stored import (
+    FOREVER,
+    LEASE,
+    T0,
+    Factory,
+    Stored,
+    add,
+    add_held,
+    call,
+    facts,
+    job,
+    run,
+    started,
+    take,
 )
-from pyworkflow.testing.stored import FOREVER, LEASE, T0, Factory, Stored, add, facts, job, run, started, take
 
 
 class LeaseConformance(Stored):
@@ -23,12 +33,12 @@ class LeaseConformance(Stored):
 
     # -- claims --------------------------------------------------------------------------
 
-    async def test_a_claim_tells_all_about_the_job(self, open_storage: Any) -> None:
+    async def test_a_claim_returns_all_of_the_job(self, open_storage: Any) -> None:
         async with open_storage() as s:
-            await add(s, "r", job(op=3, queue="", data={"a": [1]}))
-            await s.append("r", facts(2))
+            await add(s, "r", job(op=3, queue="", call=call({"a": [1]})))
+            await s.append(Append("r", facts(2)))
             (claimed,) = await take(s)
-            assert claimed == Job("r", 3, None, "flow", "", {"a": [1]}, "w", 1, length=3)
+            assert claimed == Lease("r", 3, "w", 1, "flow", "", call({"a": [1]}), length=3)
 
     async def test_what_is_claimed_is_not_given_again(self, open_storage: Any) -> None:
         async with open_storage() as s:
@@ -47,7 +57,7 @@ class LeaseConformance(Stored):
         async with open_storage() as s:
             await add(s, "r", job(due=None))
             assert await take(s, now=FOREVER) == []
-            await s.append("r", facts(1), [job(due=T0)])
+            await s.append(Append("r", facts(1), [job(due=T0)]))
             assert len(await take(s)) == 1
 
     async def test_what_is_due_longest_comes_first(self, open_storage: Any) -> None:
@@ -88,10 +98,29 @@ class LeaseConformance(Stored):
     async def test_a_job_may_be_created_held(self, open_storage: Any) -> None:
         async with open_storage() as s:
             s.renew("w", T0, LEASE)
-            held = job(due=None, worker="w", epoch=1)
-            await add(s, "r", held)
+            held = await add_held(s)
             assert await take(s, "w2") == []
-            assert await s.append("r", facts(1), expected=1, lease=held) == 2
+            assert await s.append(Append("r", facts(1), expected=1, lease=held)) == 2
+
+    async def test_a_held_job_is_created_beside_free_ones(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            s.renew("w", T0, LEASE)
+            held = Lease("r", RUN_OP, "w", 1, "flow")
+            assert await s.create(run(), [started()], [job(op=3, call=call(1))], lease=held) is None
+            assert [(claimed.op, claimed.call) for claimed in await take(s, "w2")] == [(3, call(1))]
+            s.renew("w2", T0 + LEASE, 2 * LEASE)
+            (claimed,) = await take(s, "w3", T0 + 2 * LEASE)
+            assert (claimed.op, claimed.epoch, claimed.lapsed) == (RUN_OP, 2, True)
+
+    async def test_a_refused_create_holds_nothing(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s)
+            s.renew("w", T0, LEASE)
+            held = Lease("r", RUN_OP, "w", 1, "flow")
+            assert await s.create(run(), [started()], [], lease=held) == run()
+            with pytest.raises(LeaseLost):
+                await s.append(Append("r", facts(1), expected=1, lease=held))
+            assert [claimed.epoch for claimed in await take(s, "w2")] == [1]
 
     async def test_many_jobs_are_claimed_in_pieces(self, open_storage: Any) -> None:
         async with open_storage() as s:
@@ -125,7 +154,7 @@ class LeaseConformance(Stored):
             for epoch in range(1, 4):
                 (lease,) = await take(s)
                 assert (lease.epoch, lease.lapsed, lease.recoveries) == (epoch, False, 0)
-                await s.append("r", [], [job()], lease=lease)
+                await s.append(Append("r", [], [job()], lease=lease))
 
     async def test_a_worker_that_lost_its_lease_cannot_write(self, open_storage: Any) -> None:
         async with open_storage() as s:
@@ -133,9 +162,9 @@ class LeaseConformance(Stored):
             (old,) = await take(s)
             (new,) = await take(s, "w2", T0 + LEASE)
             with pytest.raises(LeaseLost):
-                await s.append("r", facts(1), [job(op=5)], expected=1, lease=old)
+                await s.append(Append("r", facts(1), [job(op=5)], expected=1, lease=old))
             assert await s.load("r") == (run(), [started()])
-            assert await s.append("r", facts(1), expected=1, lease=new) == 2
+            assert await s.append(Append("r", facts(1), expected=1, lease=new)) == 2
 
     @pytest.mark.parametrize("change", [{"epoch": 9}, {"worker": "w2"}, {"op": 3}], ids=str)
     async def test_a_lease_that_never_was_writes_nothing(self, open_storage: Any, change: dict[str, Any]) -> None:
@@ -143,16 +172,21 @@ class LeaseConformance(Stored):
             await add(s)
             (lease,) = await take(s)
             with pytest.raises(LeaseLost):
-                await s.append("r", facts(1), lease=evolve(lease, **change))
-            assert (await s.load("r"))[0].length == 1
+                await s.append(Append("r", facts(1), lease=evolve(lease, **change)))
+            assert (await s.run("r")).length == 1
+
+    async def test_a_lease_on_a_run_that_is_not_there_is_lost(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            with pytest.raises(LeaseLost):
+                await s.append(Append("nope", facts(1), lease=Lease("nope", RUN_OP, "w", 1)))
 
     async def test_a_finished_job_is_gone(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r", job(op=3))
             (lease,) = await take(s)
-            await s.append("r", facts(1), [job(due=None)], lease=lease, finish=True)
+            await s.append(Append("r", facts(1), [job(due=None)], lease=lease, finish=True))
             with pytest.raises(LeaseLost):
-                await s.append("r", facts(1, 2), lease=lease)
+                await s.append(Append("r", facts(1, 2), lease=lease))
             assert await take(s, "w2", T0 + 2 * LEASE) == []
 
     async def test_renewing_keeps_the_lease(self, open_storage: Any) -> None:
@@ -161,7 +195,7 @@ class LeaseConformance(Stored):
             (lease,) = await take(s)
             assert s.renew("w", T0 + LEASE / 2, LEASE) == []
             assert await take(s, "w2", T0 + LEASE) == []
-            assert await s.append("r", facts(1), lease=lease) == 2
+            assert await s.append(Append("r", facts(1), lease=lease)) == 2
             assert len(await take(s, "w2", T0 + 1.5 * LEASE)) == 1
 
     async def test_renewing_keeps_all_jobs_of_a_worker(self, open_storage: Any) -> None:
@@ -183,7 +217,7 @@ class LeaseConformance(Stored):
         async with open_storage() as s:
             assert s.renew("w", T0, LEASE) == []
 
-    async def test_renewing_for_no_time_gives_everything_back(self, open_storage: Any) -> None:
+    async def test_renewing_for_no_time_releases_everything(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s)
             (old,) = await take(s)
@@ -191,7 +225,7 @@ class LeaseConformance(Stored):
             (claimed,) = await take(s, "w2")
             assert (claimed.epoch, claimed.lapsed, claimed.recoveries) == (2, False, 0)
             with pytest.raises(LeaseLost):
-                await s.append("r", facts(1), lease=old)
+                await s.append(Append("r", facts(1), lease=old))
 
     async def test_a_lapsed_worker_that_comes_back_holds_nothing(self, open_storage: Any) -> None:
         async with open_storage() as s:
@@ -205,11 +239,11 @@ class LeaseConformance(Stored):
         async with open_storage() as s:
             s.renew("w", T0, LEASE)
             s.renew("w", T0, timedelta(0))
-            await add(s, "r", job(worker="w", epoch=1, due=None))
+            await add_held(s)
             (claimed,) = await take(s, "w2")
             assert (claimed.epoch, claimed.lapsed) == (2, True)
 
-    async def test_what_was_taken_over_and_given_back_untouched_stays_lapsed(self, open_storage: Any) -> None:
+    async def test_what_was_recovered_and_released_untouched_stays_lapsed(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s)
             await take(s)
@@ -223,29 +257,29 @@ class LeaseConformance(Stored):
     async def test_a_fact_wakes_a_parked_run(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r", job(due=FOREVER))
-            await s.append("r", facts(1), [job(due=T0)])
+            await s.append(Append("r", facts(1), [job(due=T0)]))
             assert len(await take(s)) == 1
 
     async def test_a_fact_never_puts_a_job_off(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r", job(due=T0))
-            await s.append("r", facts(1), [job(due=FOREVER)])
+            await s.append(Append("r", facts(1), [job(due=FOREVER)]))
             assert len(await take(s)) == 1
 
     async def test_a_fact_leaves_the_lease_of_a_held_job_alone(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s)
             (lease,) = await take(s)
-            await s.append("r", facts(1), [job()])
+            await s.append(Append("r", facts(1), [job()]))
             assert await take(s, "w2") == []
-            assert await s.append("r", facts(1, 2), expected=2, lease=lease) == 3
+            assert await s.append(Append("r", facts(1, 2), expected=2, lease=lease)) == 3
 
-    async def test_the_holder_is_told_once_that_its_run_was_woken(self, open_storage: Any) -> None:
+    async def test_the_holder_learns_once_that_its_run_was_woken(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r1")
             await add(s, "r2")
             await take(s)
-            await s.append("r1", facts(1), [job("r1")])
+            await s.append(Append("r1", facts(1), [job("r1")]))
             assert s.renew("w", T0, LEASE) == [("r1", RUN_OP)]
             assert s.renew("w", T0, LEASE) == []
 
@@ -253,16 +287,16 @@ class LeaseConformance(Stored):
         async with open_storage() as s:
             await add(s)
             (lease,) = await take(s)
-            await s.append("r", facts(1), [job(op=7, data=[1]), job(op=8, due=FOREVER)], lease=lease)
-            assert [(claimed.op, claimed.data) for claimed in await take(s, "w2")] == [(7, [1])]
+            await s.append(Append("r", facts(1), [job(op=7, call=call(1)), job(op=8, due=FOREVER)], lease=lease))
+            assert [(claimed.op, claimed.call) for claimed in await take(s, "w2")] == [(7, call(1))]
 
     async def test_the_holder_parks_its_job(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s)
             (lease,) = await take(s)
-            await s.append("r", facts(1), [job(due=T0 + LEASE)], expected=1, lease=lease)
+            await s.append(Append("r", facts(1), [job(due=T0 + LEASE)], expected=1, lease=lease))
             with pytest.raises(LeaseLost):
-                await s.append("r", facts(1, 2), lease=lease)
+                await s.append(Append("r", facts(1, 2), lease=lease))
             assert await take(s, "w2") == []
             (claimed,) = await take(s, "w2", T0 + LEASE)
             assert (claimed.epoch, claimed.lapsed) == (2, False)
@@ -271,10 +305,10 @@ class LeaseConformance(Stored):
         async with open_storage() as s:
             await add(s)
             (lease,) = await take(s)
-            await s.append("r", facts(1), [job()])
+            await s.append(Append("r", facts(1), [job()]))
             with pytest.raises(Conflict):
-                await s.append("r", [], [job(due=None)], expected=1, lease=lease)
-            assert await s.append("r", [], expected=2, lease=lease) == 2
+                await s.append(Append("r", [], [job(due=None)], expected=1, lease=lease))
+            assert await s.append(Append("r", [], expected=2, lease=lease)) == 2
 
     async def test_due_is_the_earliest_time_at_which_there_is_work(self, open_storage: Any) -> None:
         async with open_storage() as s:
@@ -291,17 +325,17 @@ class LeaseConformance(Stored):
     async def test_a_free_job_that_is_dropped_is_gone(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r", job(due=FOREVER), job(op=3))
-            await s.append("r", facts(1), also=Effects(drop=[3, 4]))
+            await s.append(Append("r", facts(1), effects=Effects(drop=[3, 4])))
             assert await take(s) == []
 
     async def test_the_holder_of_a_dropped_job_learns_of_it_and_nobody_gets_it(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r", job(due=FOREVER), job(op=3))
             (lease,) = await take(s)
-            await s.append("r", facts(1), also=Effects(drop=[3]))
+            await s.append(Append("r", facts(1), effects=Effects(drop=[3])))
             assert s.renew("w", T0, LEASE) == [("r", 3)]
             with pytest.raises(LeaseLost):
-                await s.append("r", facts(1), lease=lease)
+                await s.append(Append("r", facts(1), lease=lease))
             assert await take(s, "w2", T0 + 2 * LEASE) == []
 
     @pytest.mark.parametrize("lost", [True, False], ids=["its holder is lost", "its holder stops"])
@@ -309,7 +343,7 @@ class LeaseConformance(Stored):
         async with open_storage() as s:
             await add(s, "r", job(due=FOREVER), job(op=3))
             await take(s)
-            await s.append("r", facts(1), also=Effects(drop=[3]))
+            await s.append(Append("r", facts(1), effects=Effects(drop=[3])))
             if not lost:
                 s.renew("w", T0, timedelta(0))
             assert await take(s, "w2", T0 + 2 * LEASE) == []

@@ -22,11 +22,11 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from pyworkflow.app import App
-from pyworkflow.backends.local import LocalRuntime
 from pyworkflow.backends.memory import MemoryStorage
+from pyworkflow.engine import StoredRuntime, WorkerOptions
 from pyworkflow.errors import HookClosed, RunEnded, StorageError
 from pyworkflow.events import CancelRequested, RunCompleted, RunFailed, RunStarted
 from pyworkflow.model import Hook, Status
@@ -73,23 +73,23 @@ class Report:
     digest: str
 
 
-class SimulatedRuntime(LocalRuntime):
-    """The local runtime with a heartbeat in virtual time, whose hints may get lost, doubled or late."""
+class SimulatedRuntime(StoredRuntime):
+    """A stored runtime with a heartbeat in virtual time, whose hints may get lost, doubled or late."""
 
     heartbeat = Pulse  # type: ignore[assignment]  # as much of one as is needed
 
     def __init__(self, app: App, faults: Faults) -> None:
-        super().__init__(app, lease=_LEASE, sweep=_SWEEP, kept=faults.chance.choice([0, 1, 1000]))
-        self.options = evolve(self.options, capacity=faults.chance.choice([None, None, 1, 2]))
+        kept, capacity = faults.chance.choice([0, 1, 1000]), faults.chance.choice([None, None, 1, 2])
+        super().__init__(app, WorkerOptions(_LEASE, _SWEEP, kept=kept, capacity=capacity))
         self.faults = faults
 
     def wake_at(self, when: datetime) -> None:
-        if not self._hint("a wake-up", lambda: LocalRuntime.wake_at(self, when)):
+        if not self._hint("a wake-up", lambda: StoredRuntime.wake_at(self, when)):
             super().wake_at(when)
 
-    def look(self, run_id: str) -> None:
-        if not self._hint("a hint", lambda: LocalRuntime.look(self, run_id)):
-            super().look(run_id)
+    def nudge(self, run_id: str) -> None:
+        if not self._hint("a hint", lambda: StoredRuntime.nudge(self, run_id)):
+            super().nudge(run_id)
 
     def _hint(self, what: str, again: Callable[[], None]) -> bool:
         """Whether a hint is not to be followed now."""
@@ -257,7 +257,7 @@ class World:
         runtime = SimulatedRuntime(app, self.faults)
         app.clock, app._opened, app._runtimes = VirtualClock(process), True, {"local": runtime}
         app._storage = FaultyStorage(self.ledger, self.faults, lambda: self._pause(process), lambda: process.killed)
-        process.begins = lambda step: self.ledger.begins(runtime._worker.name if runtime._worker else None, step)
+        process.begins = lambda step: self.ledger.begins(worker.name if (worker := runtime.worker_here) else None, step)
         self.apps[process] = app
         self.alive.append(process)
         self.everyone.append(process)
@@ -344,12 +344,11 @@ class World:
     def _bury(self) -> None:
         for process in [*self.everyone, self.outside]:
             process.killed = True
-            worker = None if process is self.outside else self.apps[process].runtime()._worker  # type: ignore[attr-defined]
+            worker = None if process is self.outside else self.apps[process].recorded().worker_here  # type: ignore[attr-defined]
             if worker is not None:
-                for execution in worker.executions.values():
-                    execution.machine.close()
-                for machine, _ in worker._kept.values():
-                    machine.close()
+                for held in worker.advancer.runs.values():
+                    held.machine.close()
+                worker.advancer.kept.clear()
             process.bury()
 
 

@@ -5,7 +5,22 @@ from __future__ import annotations
 from pyworkflow.testing.consequences import EffectConformance
 from pyworkflow.testing.histories import HistoryConformance
 from pyworkflow.testing.leases import LeaseConformance
-from pyworkflow.testing.stored import FOREVER, LEASE, T0, Factory, add, facts, hook, job, run, started, take
+from pyworkflow.testing.stored import (
+    FOREVER,
+    LEASE,
+    T0,
+    Factory,
+    add,
+    add_held,
+    call,
+    end,
+    facts,
+    hook,
+    job,
+    run,
+    started,
+    take,
+)
 
 __all__ = [
     "FOREVER",
@@ -14,6 +29,9 @@ __all__ = [
     "Factory",
     "StorageConformance",
     "add",
+    "add_held",
+    "call",
+    "end",
     "facts",
     "hook",
     "job",

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import pytest
 from attrs import evolve
 
-from pyworkflow.events import Completed, Event, RunStarted
-from pyworkflow.model import RUN_OP, Hook, Job, Run
+from pyworkflow.events import Completed, Event, RunCompleted, RunStarted
+from pyworkflow.model import RUN_OP, Append, Hook, Job, Lease, Run, Status, StepCall
 from pyworkflow.ports import Storage
 
 T0 = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -41,9 +41,26 @@ def job(run_id: str = "r", **changes: Any) -> Job:
     return evolve(Job(run_id, RUN_OP, T0, "flow"), **changes)
 
 
+def call(value: Any = None) -> StepCall:
+    """Return the call of a step that is dispatched."""
+    return StepCall("charge", [value], {}, 1)
+
+
+def end(run_id: str = "r", **changes: Any) -> Append:
+    """Return the append that completes a run."""
+    return evolve(Append(run_id, [RunCompleted(T0, 1)], status=Status.COMPLETED, now=T0), **changes)
+
+
 async def add(storage: Storage, run_id: str = "r", *jobs: Job, **changes: Any) -> None:
     """Create a run, with its job unless others are given."""
     assert await storage.create(run(run_id, **changes), [started()], jobs or [job(run_id)]) is None
+
+
+async def add_held(storage: Storage, run_id: str = "r", worker: str = "w", **changes: Any) -> Lease:
+    """Create a run whose job a worker holds; return the lease."""
+    lease = Lease(run_id, RUN_OP, worker, 1, "flow")
+    assert await storage.create(run(run_id, **changes), [started()], [], lease=lease) is None
+    return lease
 
 
 def hook(mark: str = "t", run_id: str = "r", op: int = 1) -> Hook:
@@ -51,7 +68,7 @@ def hook(mark: str = "t", run_id: str = "r", op: int = 1) -> Hook:
     return Hook(mark, run_id, op, "approval")
 
 
-async def take(storage: Storage, worker: str = "w", now: datetime = T0, limit: int = 100) -> list[Job]:
+async def take(storage: Storage, worker: str = "w", now: datetime = T0, limit: int = 100) -> list[Lease]:
     """Claim what is due."""
     return await storage.claim(worker, now, LEASE, limit)
 

@@ -1,0 +1,1 @@
+"""Where runs are started, listed and controlled: boto3's Lambda API, and no SDK."""
