@@ -16,10 +16,11 @@ import pytest
 from pyworkflow import App, ports, step, workflow
 from pyworkflow.errors import ConfigError, DefinitionError
 from pyworkflow.model import RunQuery
+from pyworkflow.plugins import hookspecs
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
-HOOKS = sorted(name for name in vars(ports) if name.startswith("pyworkflow_"))
+HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("pyworkflow_"))
 
 
 def write_plugin(folder: Path) -> None:

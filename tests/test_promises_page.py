@@ -1,4 +1,4 @@
-"""The promises in docs/architecture.md: each names tests, and they are there."""
+"""The promises in docs/reliability.md: each names tests, and they are there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLACES = ("packages/*/tests/**/test_*.py", "packages/pyworkflow-core/src/pywork
 
 def rows() -> dict[str, list[str]]:
     """Return the tests that each promise names."""
-    _, _, page = (ROOT / "docs" / "architecture.md").read_text().partition("## What is promised")
+    _, _, page = (ROOT / "docs" / "reliability.md").read_text().partition("## What is promised")
     _, *promises = re.split(r"^- \*\*", page.partition("## ")[0], flags=re.MULTILINE)
     return {text.partition("**")[0]: re.findall(r"`(test_\w+)`", text) for text in promises}
 

@@ -158,8 +158,8 @@ def test_handed_out_steps_that_nobody_waits_for_are_dropped() -> None:
     execution = held(race)
     decided(execution, [started(race)], room=1)
     decision = decided(execution, [Completed(T0, 1, 0)], room=1)
-    assert decision.also is not None
-    assert list(decision.also.drop) == [2, 3]
+    assert decision.effects is not None
+    assert list(decision.effects.drop) == [2, 3]
 
 
 def test_a_step_that_is_dropped_while_the_worker_keeps_it_has_no_job_to_drop() -> None:

@@ -1,6 +1,6 @@
 """Promises that take a change of the code, a limit or a lost process, on each storage, with machines kept and rebuilt.
 
-What every runtime can be asked for is in the conformance kit; docs/architecture.md says which test holds what.
+What every runtime can be asked for is in the conformance kit; docs/reliability.md says which test holds what.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a backend has to be, and the hooks by which a plugin offers one.  The docstrings are the contract."""
+"""The contracts of backends: storages, runtimes, retry policies. The docstrings are the contract."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pluggy
 from attrs import Factory, frozen
@@ -14,9 +14,6 @@ from attrs import Factory, frozen
 from pyworkflow.errors import Unsupported
 from pyworkflow.events import Event, Plain
 from pyworkflow.model import Append, History, Hook, Job, Lease, Page, Run, RunQuery, Status
-
-if TYPE_CHECKING:
-    from cattrs import Converter
 
 hookspec = pluggy.HookspecMarker("pyworkflow")
 hookimpl = pluggy.HookimplMarker("pyworkflow")
@@ -389,66 +386,3 @@ class RuntimeOffer:
     modes: frozenset[Mode]
     default: Mode
     refusals: Mapping[Mode, str] = Factory(dict)
-
-
-# -- hooks ---------------------------------------------------------------------
-
-
-@hookspec
-def pyworkflow_storages() -> Mapping[str, Callable[..., Storage]]:  # type: ignore[empty-body]
-    """Offer storages: name to factory.
-
-    Called when a storage is asked for by a config string. The factory is called with ``place`` (what stands after
-    ``name://``) and the options as keyword arguments; their annotations say how the options are read. One that has a
-    parameter ``app`` is given the `App`, for its settings. Import the driver inside the factory.
-    """
-
-
-@hookspec
-def pyworkflow_runtimes() -> Mapping[str, RuntimeOffer]:  # type: ignore[empty-body]
-    """Offer runtimes: name to `RuntimeOffer`.
-
-    Called when a runtime is named by a decorator or a setting. Import the driver inside the offer's factory.
-    """
-
-
-@hookspec
-def pyworkflow_retry_policies() -> Mapping[str, Callable[..., RetryPolicy]]:  # type: ignore[empty-body]
-    """Offer retry policies: name to factory, called with the options of the config string as keyword arguments."""
-
-
-@hookspec
-def pyworkflow_settings() -> Mapping[str, type]:  # type: ignore[empty-body]
-    """Offer settings: a prefix to a frozen attrs class whose fields are the keys after the prefix.
-
-    ``{"acme": AcmeSettings}`` lets users say ``configure(acme_url=…)``, ``PYWORKFLOW_ACME_URL`` and ``acme_url`` in
-    ``[tool.pyworkflow]``.
-    """
-
-
-@hookspec
-def pyworkflow_converter(converter: Converter) -> None:
-    """Teach *converter* (cattrs) more types for arguments and results. Called once for each `App`, at its first use."""
-
-
-@hookspec
-def pyworkflow_event(run: Run, event: Event) -> None:
-    """Look at *event*, which is now part of the history of *run*.
-
-    Called in the process that wrote it, after it is durable, in the order of history. Must not block. An exception is
-    logged and changes nothing.
-    """
-
-
-@hookspec
-def pyworkflow_ended(run: Run, history: Sequence[Event]) -> None:
-    """Look at the whole *history* of *run*, which has ended.
-
-    Called in the process that wrote the end, after it is durable, once at most. Must not block. An exception is logged
-    and changes nothing.
-    """
-
-
-@hookspec
-def pyworkflow_commands(cli: Any) -> None:
-    """Add commands to *cli*, a `click.Group`. Called by the command line when it lacks the command it was given."""

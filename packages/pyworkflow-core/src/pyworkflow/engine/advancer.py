@@ -227,7 +227,7 @@ class Advancer:
 
     def _append_of(self, held: HeldRun, decision: Decision, now: datetime) -> Attempt:
         """Return what to write for *decision*, and what to write instead if a hook's token is in use."""
-        jobs, effects, status = decision.jobs, decision.also, decision.status
+        jobs, effects, status = decision.jobs, decision.effects, decision.status
         if decision.parked:
             jobs = [*jobs, held.lease.released(decision.wake)]
         append = Append(
@@ -274,9 +274,9 @@ class Advancer:
                 task.cancel()
         if self.signals.observe is not None or decision.status is not None:
             self.observed(held, decision)
-        if decision.also is not None and (decision.also.messages or decision.also.new_runs):
-            new_runs = [Message(new.run.id, new.events) for new in decision.also.new_runs]
-            self._signalled([*decision.also.messages, *new_runs])
+        if decision.effects is not None and (decision.effects.messages or decision.effects.new_runs):
+            new_runs = [Message(new.run.id, new.events) for new in decision.effects.new_runs]
+            self._signalled([*decision.effects.messages, *new_runs])
         if held.length >= self.options.warn_events > held.length - len(decision.events):
             warn_of_length(held.run_id, held.length)
         if decision.status is not None:

@@ -41,8 +41,8 @@ def dispatch(
         return decision  # the end of a run takes its jobs away
     dropped = [gone.op for gone in decision.abandoned if gone.dispatched]
     if dropped:
-        also = decision.also or Effects()
-        decision = evolve(decision, also=evolve(also, drop=[*also.drop, *dropped]))
+        effects = decision.effects or Effects()
+        decision = evolve(decision, effects=evolve(effects, drop=[*effects.drop, *dropped]))
     away: list[Job] = []
     kept: list[Pending] = []
     calls = 0

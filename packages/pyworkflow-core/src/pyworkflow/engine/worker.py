@@ -109,7 +109,7 @@ class Worker:
         held = HeldRun(run.id, workflow, Machine(workflow.body, run.id), lease)
         now = started.at
         decision = decide(held, [started], now)
-        hooks = () if decision.also is None or decision.status else decision.also.hooks
+        hooks = () if decision.effects is None or decision.status else decision.effects.hooks
         if decision.status is Status.CONTINUED or doubled(hooks):  # more than one write: it is claimed later
             held.machine.close()
             return await self._create(run, started)
@@ -138,7 +138,7 @@ class Worker:
 
     async def _create_held(self, held: HeldRun, run: Run, decision: Decision, now: datetime) -> Run | None:
         """Create *run* as *decision* leaves it, under the lease of *held* unless it is parked or over."""
-        status, effects = decision.status or Status.RUNNING, decision.also
+        status, effects = decision.status or Status.RUNNING, decision.effects
         attributes = {} if effects is None else effects.attributes
         ended = now if status.is_final else None
         run = evolve(run, status=status, length=len(decision.events), ended_at=ended, attributes=attributes)

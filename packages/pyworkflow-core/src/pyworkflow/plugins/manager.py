@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
-from pyworkflow import ports
 from pyworkflow.config.coercion import did_you_mean
 from pyworkflow.config.config_string import Spec, build
 from pyworkflow.config.masking import masked
 from pyworkflow.errors import BackendNotFound, ConfigError, ExtraMissing, PluginConflict
-from pyworkflow.plugins import builtins
+from pyworkflow.plugins import builtins, hookspecs
 from pyworkflow.plugins.distributions import CORE, Distribution, advice, conflicts, distribution, entry_points, version
 from pyworkflow.plugins.kinds import KINDS, RETRY_POLICY, RUNTIME, SETTINGS, STORAGE, Kind, PluginReport
 from pyworkflow.ports import RetryPolicy, RuntimeOffer, Storage
@@ -54,8 +53,8 @@ class Plugins:
         self.broken: dict[str, BaseException] = {}
         self._observers: dict[str, tuple[Observer, ...]] = {}
         self._manager = pluggy.PluginManager("pyworkflow")
-        self._manager.add_hookspecs(ports)
-        self._specs = frozenset(name for name in vars(ports) if name.startswith("pyworkflow_"))
+        self._manager.add_hookspecs(hookspecs)
+        self._specs = frozenset(name for name in vars(hookspecs) if name.startswith("pyworkflow_"))
         self._manager.register(builtins, BUILTINS)
         names = (os.environ if environ is None else environ).get(BLOCK, "").split(",")
         self._blocked = frozenset(name.strip() for name in names if name.strip())

@@ -79,7 +79,7 @@ class Decision:
         abandoned: Operations that nobody waits for any more.
         status: The new status of the run, if it changes.
         parked: Nothing is left to do now; release the run until *wake*, or until somebody wakes it.
-        also: What to write beside the run's own history.
+        effects: What to write beside the run's own history.
         jobs: Jobs to write, for steps that others run.
     """
 
@@ -89,7 +89,7 @@ class Decision:
     status: Status | None = None
     parked: bool = False
     wake: datetime | None = None
-    also: Effects | None = None
+    effects: Effects | None = None
     jobs: Sequence[Job] = ()
 
 
@@ -105,7 +105,7 @@ def decide(held: Held, facts: Sequence[Event], now: datetime, *, all_steps: bool
     """
     machine, running = held.machine, held.running
     turn = machine.advance(facts, now)
-    events, abandoned, also = turn.events, turn.abandoned, None
+    events, abandoned, entailed = turn.events, turn.abandoned, None
     end: End | None = turn.outcome
     if machine.deadline is not None or (end is None and not machine.pending):
         end = _stopped(machine, end, now)  # nothing else ends a run while it has something pending
@@ -117,9 +117,9 @@ def decide(held: Held, facts: Sequence[Event], now: datetime, *, all_steps: bool
         elif pending.kind is not StartTimer and pending.op in machine.pending:  # else it was abandoned in the same turn
             todo.append(pending)
     if opened or abandoned or turn.expired or turn.attributes or end is not None:
-        also = effects(machine, turn, end, now, held.workflow)
+        entailed = effects(machine, turn, end, now, held.workflow)
     if end is not None:
-        return Decision([*events, end], (), abandoned, STATUS[type(end)], also=also)
+        return Decision([*events, end], (), abandoned, STATUS[type(end)], effects=entailed)
     if all_steps:
         todo = _open(machine, running, now)
     else:
@@ -128,8 +128,8 @@ def decide(held: Held, facts: Sequence[Event], now: datetime, *, all_steps: bool
                 todo += _next_attempt(machine, fact, now)
     # Parked only if no task of this worker will decide again: `test_a_parked_run_has_neither_task_nor_timer`.
     if not todo and len(running) == sum(gone.op in running for gone in abandoned):
-        return Decision(events, (), abandoned, parked=True, wake=machine.next_wake(), also=also)
-    return Decision(events, todo, abandoned, also=also)
+        return Decision(events, (), abandoned, parked=True, wake=machine.next_wake(), effects=entailed)
+    return Decision(events, todo, abandoned, effects=entailed)
 
 
 def _open(machine: Machine, running: Collection[int], now: datetime) -> list[Pending]:
