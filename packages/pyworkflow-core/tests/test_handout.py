@@ -165,7 +165,7 @@ def test_handed_out_steps_that_nobody_waits_for_are_dropped() -> None:
 def test_a_step_that_is_dropped_while_the_worker_keeps_it_has_no_job_to_drop() -> None:
     execution = held(race)
     decided(execution, [started(race)], room=3)
-    assert decided(execution, [Completed(T0, 1, 0)], room=3).also is None
+    assert decided(execution, [Completed(T0, 1, 0)], room=3).effects is None
 
 
 def test_after_a_retry_of_the_run_what_was_handed_out_is_its_own_again() -> None:

@@ -128,7 +128,7 @@ def test_waiting_facts_follow_those_that_are_at_hand() -> None:
 
 
 @pytest.mark.parametrize("length, unproven", [(3, False), (4, True)])
-def test_a_history_that_grew_since_the_claim_leaves_the_lease_unproven(length: int, unproven: bool) -> None:
+def test_a_history_that_grew_since_the_claim_leaves_the_lease_unproven(length: int, *, unproven: bool) -> None:
     run = held()
     run.grown(length)
     assert (run.unproven, run.length) == (unproven, length)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin
 from attrs import define, field
 
 from pyworkflow.codec.refusals import Refused, TooLarge, name_of
-from pyworkflow.codec.tags import Walks, cycle_in, walks
+from pyworkflow.codec.tag_reader import TagReader
+from pyworkflow.codec.tag_writer import TagWriter, cycle_in
 from pyworkflow.errors import PayloadTooLarge, Unstorable
 from pyworkflow.events import Plain
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SHORT = 1000
 INT64 = 1 << 63
+_READ_DEPTH = 200  # at least: what was stored under a larger limit is read under a smaller one
 
 Encoder = Callable[[Any], Plain]
 Decoder = Callable[[Plain], Any]
@@ -49,8 +51,12 @@ class Codec:
         return strict_converter()
 
     @cached_property
-    def _walks(self) -> Walks:
-        return walks(allow_nan=self.allow_nan, max_bytes=self.max_bytes, max_depth=self.max_depth)
+    def _writer(self) -> TagWriter:
+        return TagWriter(self.allow_nan, self.max_bytes, self.max_depth)
+
+    @cached_property
+    def _reader(self) -> TagReader:
+        return TagReader(max(self.max_depth, _READ_DEPTH))
 
     def encoder(self, annotation: Any = Any) -> Encoder:
         """Return the function that turns values of type *annotation* into JSON values.
@@ -70,13 +76,13 @@ class Codec:
 
     def _make_encoder(self, annotation: Any) -> Encoder:
         if _is_any(annotation):
-            return _fast_any(self._guarded(self._walks.write))
+            return _fast_any(self._guarded(self._writer.write))
         if annotation in _SCALARS:
             return _fast_scalar(annotation, self._guarded(self._by_annotation(annotation)))
         return self._guarded(self._by_annotation(annotation))
 
     def _by_annotation(self, annotation: Any) -> Callable[[Any], Any]:
-        write = self._walks.write
+        write = self._writer.write
         unstructure: Callable[[Any], Any] | None = None
 
         def encode(value: Any) -> Any:
@@ -107,7 +113,7 @@ class Codec:
     # -- in ------------------------------------------------------------------------------
 
     def _make_decoder(self, annotation: Any) -> Decoder:
-        read = self._walks.read
+        read = self._reader.read
 
         def decode_any(plain: Any) -> Any:
             try:
