@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 import pyworkflow.backends.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
-from pyworkflow.testing.workflows import note
+from pyworkflow.testing.runtime_kit.workflows import note
 from pyworkflow_aws.dynamodb.client import Client
 from pyworkflow_aws.dynamodb.table import initialise
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+from pyworkflow import engine
 from pyworkflow.errors import StorageError
 from pyworkflow.ports import Storage
-from pyworkflow.testing.faults import Faults, FaultyStorage
+from pyworkflow.testing.simulation.faults import Faults, FaultyStorage
 
 T = TypeVar("T")
 
 RATE = 0.07
-_WORKERS = {"_worker.py", "advancing.py", "engine.py", "stepjobs.py"}
+_WORKERS = Path(engine.__file__).parent
 
 
 class Unreliable(FaultyStorage):
@@ -76,4 +77,4 @@ def _is_of_a_worker() -> bool:
     """Whether the task that calls is one of a worker, and not of who started runs or waits for them."""
     task = asyncio.current_task()
     code = None if task is None else getattr(task.get_coro(), "cr_code", None)
-    return code is not None and Path(code.co_filename).name in _WORKERS
+    return code is not None and Path(code.co_filename).parent == _WORKERS

@@ -21,7 +21,7 @@ from pyworkflow.errors import RunNotFound, WorkflowError
 from pyworkflow.events import Completed, Event, Requested, RunCompleted
 from pyworkflow.model import RunQuery
 from pyworkflow.ports import DurableRuntime
-from pyworkflow.testing.workflows import notes
+from pyworkflow.testing.runtime_kit.workflows import notes
 
 HERE = Path(__file__).parent
 _GRAIN = 0.002  # seconds; AWS's times are in milliseconds

@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["pyworkflow"]):
     from pyworkflow import wire, workflow
     from pyworkflow.authoring.primitives import when
     from pyworkflow.cli import main as command_line
-    from pyworkflow.cli.output import Exit
+    from pyworkflow.cli.view.output import Exit
     from pyworkflow.config.config_string import Spec
     from pyworkflow.config.durations import delta, seconds
     from pyworkflow.errors import ConfigError, StorageError, Unstorable

@@ -17,7 +17,7 @@ from typing import Any
 from pyworkflow import current_step, sleep, step, workflow
 from pyworkflow.model import Append
 from pyworkflow.ports import Storage
-from pyworkflow.testing.workflows import note
+from pyworkflow.testing.runtime_kit.workflows import note
 
 LOG = os.environ.get("RELIABILITY_LOG", "")
 MARKS = Path(os.environ.get("RELIABILITY_MARKS", "."))

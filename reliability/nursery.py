@@ -27,7 +27,7 @@ import pyworkflow_aws.dynamodb  # noqa: F401
 from pyworkflow import App
 from pyworkflow.authoring.definitions import default_registry
 from pyworkflow.errors import RunExists
-from pyworkflow.testing.workflows import note, notes
+from pyworkflow.testing.runtime_kit.workflows import note, notes
 
 AT_ONCE = 4  # runs that a worker begins and waits for
 

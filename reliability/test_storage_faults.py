@@ -71,5 +71,6 @@ def test_the_stories_of_the_matrix_end_as_they_have_to(
         if told[story.name].result != story.result or told[story.name].effects != sorted(story.effects)
     }
     assert wrong == {}
+    assert seen, "no call of a worker failed"
     if seed == SEEDS[-1]:  # the last test
         figure(f"{len(SEEDS)} seeds, {sum(seen.values())} faults")

@@ -17,8 +17,8 @@ from fleet import Fleet, fleet
 from kit_flows import held
 
 from pyworkflow import App
+from pyworkflow.testing.runtime_kit.workflows import notes
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import notes
 
 TAKEOVERS = int(os.environ.get("RELIABILITY_TAKEOVERS", "24"))
 PAIRS = 4

@@ -11,8 +11,8 @@ import pytest
 
 from pyworkflow import App
 from pyworkflow.events import Attempted
+from pyworkflow.testing.runtime_kit.workflows import notes
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import notes
 from pyworkflow_aws.dynamodb.client import Client
 from pyworkflow_aws.dynamodb.table import initialise
 

@@ -226,6 +226,15 @@ def test_cancelling_a_blocked_run_says_how_it_can_end(shop, typed):
     assert typed("runs", "terminate", "b").returncode == 0
 
 
+def test_a_run_that_is_blocked_while_a_command_waits_is_reported_once(shop, typed):
+    a_waiting_run(shop)
+    (shop / "shop.py").write_text(SHOP.replace("await charge(order)\n", "await charge(order, 7)\n"))
+    assert typed("runs", "cancel", "w").returncode == 0  # which the changed code sees when it is replayed
+    waited = typed("run", "shop:waits", "o-1", "--run-id", "w")
+    assert waited.returncode == 3
+    assert waited.stderr.count("is blocked: ") == 1, waited.stderr
+
+
 def test_the_argument_that_does_not_fit_is_named_and_not_another_one(shop, typed):
     lines = "\n\n@workflow\nasync def listed(items: list[dict[str, int]], amount: int = 1) -> int:\n    return amount\n"
     (shop / "shop.py").write_text(SHOP + lines)

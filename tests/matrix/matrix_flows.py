@@ -17,7 +17,7 @@ from attrs import frozen
 import pyworkflow
 from pyworkflow import FatalError, RetryableError, current_step, hook, now, sleep, step, workflow
 from pyworkflow.errors import HookExpired, HookTaken
-from pyworkflow.testing.workflows import note
+from pyworkflow.testing.runtime_kit.workflows import note
 
 # -- an order: the README's, and a realistic one --------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from pyworkflow.events import (
     StartTimer,
 )
 from pyworkflow.events import RunCancelled as CancelledEvent
-from pyworkflow.testing.workflows import notes
+from pyworkflow.testing.runtime_kit.workflows import notes
 
 PATIENCE = 60.0
 PATCHED = "patched"

@@ -16,8 +16,8 @@ from pyworkflow import App
 from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.events import Requested
 from pyworkflow.handle import RunHandle
+from pyworkflow.testing.runtime_kit.workflows import notes
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import notes
 
 LOG, TOKEN = object(), object()
 """In the arguments: the file for effects, and a token, which are others in each cell."""

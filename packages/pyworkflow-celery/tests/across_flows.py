@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from pyworkflow import hook, step, workflow
-from pyworkflow.testing.workflows import Declined, note
+from pyworkflow.testing.runtime_kit.workflows import Declined, note
 from pyworkflow_celery import celery_app
 
 app = celery_app()

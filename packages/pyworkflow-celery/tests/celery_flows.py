@@ -15,8 +15,8 @@ from celery import Celery
 from pyworkflow import current_step, hook, sleep, step, workflow
 from pyworkflow.events import Completed
 from pyworkflow.model import Append
-from pyworkflow.testing import stories, workflows
-from pyworkflow.testing.workflows import note
+from pyworkflow.testing.runtime_kit import stories, workflows
+from pyworkflow.testing.runtime_kit.workflows import note
 from pyworkflow_celery import celery_app, step_from_celery
 from pyworkflow_sqlite.storage import SQLiteStorage
 

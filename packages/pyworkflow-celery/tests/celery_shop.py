@@ -8,7 +8,7 @@ from celery import Celery
 
 import pyworkflow_celery
 from pyworkflow import configure
-from pyworkflow.testing import workflows
+from pyworkflow.testing.runtime_kit import workflows
 
 app = Celery("shop", broker=os.environ.get("SHOP_BROKER", "memory://"), set_as_current=False)
 app.conf.broker_connection_retry_on_startup = True

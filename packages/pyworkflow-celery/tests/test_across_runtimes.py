@@ -13,8 +13,8 @@ from celery_servers import Workers
 
 from pyworkflow import App
 from pyworkflow.errors import RunCancelled
+from pyworkflow.testing.runtime_kit.workflows import Declined, notes
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import Declined, notes
 
 pytestmark = pytest.mark.asyncio
 

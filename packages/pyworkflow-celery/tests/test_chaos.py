@@ -23,7 +23,7 @@ from celery_servers import Redis, Workers
 from pyworkflow import App
 from pyworkflow.events import Completed, Event, Requested, RunStarted
 from pyworkflow.model import RunQuery, Status
-from pyworkflow.testing.workflows import note, notes
+from pyworkflow.testing.runtime_kit.workflows import note, notes
 
 FLOW = os.environ.get("PYWORKFLOW_CHAOS_FLOW", "mixed")
 RUNS = int(os.environ.get("PYWORKFLOW_CHAOS_RUNS", "150"))

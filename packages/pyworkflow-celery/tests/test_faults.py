@@ -20,8 +20,8 @@ from pyworkflow import App
 from pyworkflow.errors import RunTerminated, StepInterrupted
 from pyworkflow.events import Attempted, Completed
 from pyworkflow.handle import RunHandle
+from pyworkflow.testing.runtime_kit.workflows import notes
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import notes
 
 pytestmark = pytest.mark.asyncio
 

@@ -22,9 +22,9 @@ from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.engine.scheduler import run_id_of
 from pyworkflow.errors import ConfigError, Unsupported
 from pyworkflow.events import Attempted
-from pyworkflow.testing import workflows as kit
+from pyworkflow.testing.runtime_kit import workflows as kit
+from pyworkflow.testing.runtime_kit.workflows import notes
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import notes
 from pyworkflow_celery import install
 from pyworkflow_celery.bootstep import Begin
 from pyworkflow_celery.settings import CelerySettings

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pyworkflow import App, wire
 from pyworkflow.authoring.primitives import when
 from pyworkflow.cli import main
-from pyworkflow.cli.output import Exit
+from pyworkflow.cli.view.output import Exit
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.config.config_string import Spec
 from pyworkflow.config.durations import delta, seconds

@@ -27,7 +27,7 @@ import pyworkflow
 from pyworkflow import App, wire, workflow
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.cli import main
-from pyworkflow.cli.output import Exit
+from pyworkflow.cli.view.output import Exit
 from pyworkflow.codec import Codec
 from pyworkflow.codec.exceptions import rebuild
 from pyworkflow.errors import ConfigError, RunNotFound, StorageError, Unstorable
@@ -103,7 +103,8 @@ TYPES = [
 NAMES = [
     "os:system", "os.system", "builtins:eval", "builtins:exec", "builtins.__import__", "subprocess:Popen",
     "antigravity", "importlib",
-    "pyworkflow.testing.faults:Faults", "__main__:x", "pickle:loads", "shutil:rmtree", "sys:exit", "posix:system",
+    "pyworkflow.testing.simulation.faults:Faults", "__main__:x", "pickle:loads", "shutil:rmtree", "sys:exit",
+    "posix:system",
     "os:path.__class__", "..", "", ":", "a:", ":a", "\0:\0", "os:system:os", "ctypes:CDLL", "code:interact",
     "builtins:SystemExit", "builtins:KeyboardInterrupt", "builtins:type", "site:main",
 ]  # fmt: skip

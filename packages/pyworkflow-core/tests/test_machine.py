@@ -45,11 +45,14 @@ STARTED = RunStarted(T0, "flow", [], {}, "seed")
 
 
 class _Signature:
+    def keeps_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        return not kwargs
+
     def encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         return list(args), dict(kwargs)
 
-    def decode_result(self, value: Any) -> Any:
-        return value
+    def keeps_result(self, value: Any) -> bool:
+        return True
 
 
 class _Step:

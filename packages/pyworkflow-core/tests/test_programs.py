@@ -49,11 +49,11 @@ Program = tuple[Any, ...]
 class _Plain:
     """As much of a signature as the machine needs."""
 
-    def encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        return list(args), dict(kwargs)
+    def keeps_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        return not kwargs
 
-    def decode_result(self, value: Any) -> Any:
-        return value
+    def keeps_result(self, value: Any) -> bool:
+        return True
 
 
 class _Named:

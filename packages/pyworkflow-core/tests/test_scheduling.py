@@ -12,7 +12,7 @@ import pytest_asyncio
 import pyworkflow
 from pyworkflow import Schedule, hook, sleep, step, workflow
 from pyworkflow.authoring.definitions import default_registry
-from pyworkflow.cli.schedules import sentence
+from pyworkflow.cli.commands.schedules import sentence
 from pyworkflow.engine.scheduler import SUFFIX, Control, State, look, tell
 from pyworkflow.errors import ConfigError, DefinitionError, RunNotFound
 from pyworkflow.model import RunQuery, Status

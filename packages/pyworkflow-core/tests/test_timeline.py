@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyworkflow.cli.timeline import Phase, State, timeline
+from pyworkflow.cli.view.timeline import Phase, State, timeline
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.events import (
     Attempted,

@@ -12,7 +12,7 @@ import pytest
 from pyworkflow import App, current_step, step, workflow
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.engine import StoredRuntime
-from pyworkflow.testing.virtual import Process, Pulse, Schedule, VirtualClock
+from pyworkflow.testing.simulation.virtual import Process, Pulse, Schedule, VirtualClock
 
 
 class Local(StoredRuntime):

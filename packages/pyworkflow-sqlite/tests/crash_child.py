@@ -13,7 +13,7 @@ from typing import Any
 
 from pyworkflow import App, current_step, sleep, step, workflow
 from pyworkflow.errors import RunExists
-from pyworkflow.testing.workflows import note
+from pyworkflow.testing.runtime_kit.workflows import note
 from pyworkflow_sqlite.database import Database
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 
 from pyworkflow import App, sleep, step, workflow
-from pyworkflow.testing.workflows import note
+from pyworkflow.testing.runtime_kit.workflows import note
 
 RELEASED = threading.Event()
 PID = os.getpid()

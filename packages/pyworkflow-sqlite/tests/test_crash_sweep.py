@@ -15,7 +15,7 @@ import pytest
 
 from pyworkflow import wire
 from pyworkflow.events import CallStep, Completed, Requested, RunCompleted
-from pyworkflow.testing.workflows import notes
+from pyworkflow.testing.runtime_kit.workflows import notes
 
 CHILD = Path(__file__).with_name("crash_child.py")
 RESULT = 1 + 2 + 3 + (0 + 1 + 2 + 3) + 8 + 9 + 10

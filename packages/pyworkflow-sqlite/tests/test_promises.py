@@ -21,8 +21,8 @@ from pyworkflow.errors import HistoryTooLong, RunBlocked
 from pyworkflow.events import Attempted, CancelRequested, Completed, Patched, RunStarted
 from pyworkflow.model import RunQuery
 from pyworkflow.ports import Storage
+from pyworkflow.testing.runtime_kit.workflows import note, notes
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import note, notes
 
 pytestmark = pytest.mark.asyncio
 

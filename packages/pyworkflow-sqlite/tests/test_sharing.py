@@ -16,7 +16,7 @@ from attrs import frozen
 
 from pyworkflow import App, wire
 from pyworkflow.events import Completed
-from pyworkflow.testing.workflows import notes
+from pyworkflow.testing.runtime_kit.workflows import notes
 
 pytestmark = pytest.mark.asyncio
 CHILD = Path(__file__).with_name("sharing_child.py")

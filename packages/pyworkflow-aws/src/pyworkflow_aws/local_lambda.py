@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyworkflow.cli.output import say
+from pyworkflow.cli.view.output import say
 from pyworkflow.config.durations import seconds
 from pyworkflow.errors import ConfigError
 

@@ -15,7 +15,7 @@ from botocore.client import BaseClient
 
 from pyworkflow import App, sleep, step, workflow
 from pyworkflow.errors import RunExists
-from pyworkflow.testing.workflows import note
+from pyworkflow.testing.runtime_kit.workflows import note
 
 WRITES = {"PutItem", "UpdateItem", "TransactWriteItems"}
 

@@ -15,7 +15,7 @@ import pytest
 
 from pyworkflow.errors import RunNotFound
 from pyworkflow.events import Completed, RunCompleted
-from pyworkflow.testing.workflows import notes
+from pyworkflow.testing.runtime_kit.workflows import notes
 from pyworkflow_aws.dynamodb import DynamoDBStorage
 
 CHILD = Path(__file__).with_name("crash_child.py")

@@ -10,7 +10,7 @@ import pytest
 from pyworkflow import App
 from pyworkflow.events import Completed, Requested, RunCompleted
 from pyworkflow.model import RunQuery, Status
-from pyworkflow.testing import workflows as kit
+from pyworkflow.testing.runtime_kit import workflows as kit
 from pyworkflow.testing.storage import StorageConformance, job, run, started
 
 from .faults import Faults, FaultyStorage

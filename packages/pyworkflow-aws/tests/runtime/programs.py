@@ -9,7 +9,7 @@ from typing import Any
 
 import pyworkflow
 from pyworkflow import hook, sleep, step, workflow
-from pyworkflow.testing.workflows import note, notes
+from pyworkflow.testing.runtime_kit.workflows import note, notes
 
 
 class Crash(BaseException):

@@ -18,7 +18,7 @@ from pyworkflow import App, FatalError, sleep, step, workflow
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import PayloadTooLarge, StepInterrupted
 from pyworkflow.events import CallStep
-from pyworkflow.testing import workflows as kit
+from pyworkflow.testing.runtime_kit import workflows as kit
 from pyworkflow_aws.durable.replay import ids
 from pyworkflow_aws.durable.replay.payloads import Payloads
 from pyworkflow_aws.durable.replay.record import Recorded, printable, wanted

@@ -15,8 +15,8 @@ import pytest
 from pyworkflow import App
 from pyworkflow.errors import RunBlocked, Unsupported
 from pyworkflow.events import Attempted, Completed, RunCompleted
+from pyworkflow.testing.runtime_kit.workflows import notes
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import notes
 from pyworkflow_aws.local_lambda import functions_of
 from pyworkflow_aws.testing import Endpoint
 from pyworkflow_aws.transient_lambda import OutOfTime

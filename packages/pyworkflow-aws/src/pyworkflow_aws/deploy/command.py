@@ -9,8 +9,8 @@ import click
 from attrs import evolve
 
 from pyworkflow.cli.group import pass_session
-from pyworkflow.cli.output import Exit, flat, say
 from pyworkflow.cli.session import Session
+from pyworkflow.cli.view.output import Exit, flat, say
 from pyworkflow.config.durations import seconds
 from pyworkflow.errors import ConfigError
 from pyworkflow_aws.settings import AwsSettings, DeploySettings

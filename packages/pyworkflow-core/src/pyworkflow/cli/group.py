@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from pyworkflow.app import default_app
-from pyworkflow.cli.output import Exit, flat, say
 from pyworkflow.cli.session import Session
+from pyworkflow.cli.view.output import Exit, flat, say
 from pyworkflow.config.coercion import did_you_mean
 from pyworkflow.errors import WorkflowError
 

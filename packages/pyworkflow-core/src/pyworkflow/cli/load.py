@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from pyworkflow.authoring.definitions import Step, Workflow
-from pyworkflow.cli.wording import one_line
+from pyworkflow.cli.view.wording import one_line
 from pyworkflow.config.coercion import did_you_mean
 from pyworkflow.errors import ConfigError, WorkflowError
 

@@ -6,17 +6,17 @@ import click
 from click.shell_completion import get_completion_class
 
 import pyworkflow
-from pyworkflow.cli.check import check
+from pyworkflow.cli.commands.check import check
+from pyworkflow.cli.commands.histories import replay
+from pyworkflow.cli.commands.hooks import hooks
+from pyworkflow.cli.commands.plugins import plugins
+from pyworkflow.cli.commands.run import run
+from pyworkflow.cli.commands.runs import runs
+from pyworkflow.cli.commands.schedules import schedules
+from pyworkflow.cli.commands.storage import storage as storage_
+from pyworkflow.cli.commands.worker import worker
 from pyworkflow.cli.group import RootCommands
-from pyworkflow.cli.hooks import hooks
-from pyworkflow.cli.plugins import plugins
-from pyworkflow.cli.portable import replay
-from pyworkflow.cli.run import run
-from pyworkflow.cli.runs import runs
-from pyworkflow.cli.schedules import schedules
 from pyworkflow.cli.session import Session
-from pyworkflow.cli.storage import storage as storage_
-from pyworkflow.cli.worker import worker
 
 _EPILOG = """\b
 Exit codes:

@@ -31,11 +31,11 @@ from pyworkflow.errors import (
 from pyworkflow.events import Completed, Requested, RunCompleted, RunStarted
 from pyworkflow.handle import RunHandle
 from pyworkflow.model import RunQuery, Status
-from pyworkflow.testing import stories
-from pyworkflow.testing import workflows as kit
-from pyworkflow.testing.semantics import DurableSemantics, Semantics
+from pyworkflow.testing.runtime_kit import stories
+from pyworkflow.testing.runtime_kit import workflows as kit
+from pyworkflow.testing.runtime_kit.semantics import DurableSemantics, Semantics
+from pyworkflow.testing.runtime_kit.workflows import notes
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import notes
 
 MakeApp = Callable[[], App]
 

@@ -44,7 +44,7 @@ def explained(seed: int) -> str:
     ]
     if without:
         numbers = ",".join(map(str, without))
-        lines.append(f"shrunk: pyworkflow.testing.simulation.simulate({seed}, only={only}, without=[{numbers}])")
+        lines.append(f"shrunk: pyworkflow.testing.simulation.world.simulate({seed}, only={only}, without=[{numbers}])")
     return "\n".join(lines)
 
 

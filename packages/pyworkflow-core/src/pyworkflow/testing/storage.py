@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pyworkflow.testing.consequences import EffectConformance
-from pyworkflow.testing.histories import HistoryConformance
-from pyworkflow.testing.leases import LeaseConformance
-from pyworkflow.testing.stored import (
+from pyworkflow.testing.storage_kit.effects import EffectConformance
+from pyworkflow.testing.storage_kit.histories import HistoryConformance
+from pyworkflow.testing.storage_kit.leases import LeaseConformance
+from pyworkflow.testing.storage_kit.stored import (
     FOREVER,
     LEASE,
     T0,

@@ -9,9 +9,9 @@ import click
 
 from pyworkflow.cli.finding import stored
 from pyworkflow.cli.group import Commands, global_options, pass_session
-from pyworkflow.cli.output import print_json, print_table, say
 from pyworkflow.cli.session import Session
-from pyworkflow.cli.wording import between, moment
+from pyworkflow.cli.view.output import print_json, print_table, say
+from pyworkflow.cli.view.wording import between, moment
 from pyworkflow.engine.scheduler import SUFFIX, Control, State, look, tell
 from pyworkflow.errors import ConfigError, RunNotFound
 from pyworkflow.model import RunQuery, Status

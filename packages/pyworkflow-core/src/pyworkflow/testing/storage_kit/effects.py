@@ -10,7 +10,7 @@ import pytest
 from pyworkflow.errors import Conflict, HookClosed, HookTaken, RunExists, RunNotFound
 from pyworkflow.events import CancelRequested, RunContinued
 from pyworkflow.model import RUN_OP, Append, Effects, Message, NewRun, Status
-from pyworkflow.testing.stored import (
+from pyworkflow.testing.storage_kit.stored import (
     FOREVER,
     LEASE,
     T0,

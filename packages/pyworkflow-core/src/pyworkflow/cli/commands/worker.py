@@ -14,8 +14,8 @@ from pyworkflow.app import App
 from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.cli.group import global_options, pass_session
 from pyworkflow.cli.load import load_module, workflows_of
-from pyworkflow.cli.output import say
 from pyworkflow.cli.session import Session, described, leave, on_signal
+from pyworkflow.cli.view.output import say
 from pyworkflow.config.durations import seconds
 from pyworkflow.errors import ConfigError
 from pyworkflow.ports import Serves

@@ -1,26 +1,15 @@
-"""Deterministic simulation: several processes work on one storage while everything fails that can.
-
-A seed decides which workflows there are, which process takes the next turn, which calls of the storage fail and how,
-who is killed, stopped or told to close, and whose clock jumps. `simulate` returns what was wrong, which is nothing, and
-the same seed gives the same run of events each time.
-"""
+"""The simulated world: processes that share a storage, clients outside, and what goes wrong for them."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import gc
-import logging
-import random
-import secrets
 from collections.abc import Callable, Collection, Coroutine, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import count
 from random import Random
 from typing import Any
-from unittest.mock import patch
 
 from attrs import define, field, frozen
 
@@ -31,10 +20,10 @@ from pyworkflow.errors import HookClosed, RunEnded, StorageError
 from pyworkflow.events import CancelRequested, RunCompleted, RunFailed, RunStarted
 from pyworkflow.model import Hook, Status
 from pyworkflow.ports import DurableRuntime, Storage
-from pyworkflow.testing.faults import Faults, FaultyStorage
-from pyworkflow.testing.invariants import Ledger
-from pyworkflow.testing.scenarios import Broken, fits, random_tree, tree
-from pyworkflow.testing.virtual import Process, Pulse, Schedule, VirtualClock
+from pyworkflow.testing.simulation.faults import Faults, FaultyStorage
+from pyworkflow.testing.simulation.invariants import Ledger
+from pyworkflow.testing.simulation.scenarios import Broken, fits, random_tree, tree
+from pyworkflow.testing.simulation.virtual import Process, Pulse, Schedule, VirtualClock
 
 CALM = 40.0
 """From then on, in virtual seconds, nothing goes wrong any more ..."""
@@ -374,69 +363,3 @@ def _template() -> App:
         app._prepare()
         _made.append(app)
     return _made[0]
-
-
-@contextmanager
-def _no_chance_but(seed: int) -> Iterator[None]:
-    """Have everything that draws by itself draw from *seed*."""
-    state, drawn = random.getstate(), Random(f"{seed} secrets")
-    random.seed(seed)
-    with (
-        patch.object(secrets, "token_urlsafe", lambda n: f"{drawn.getrandbits(8 * n):x}"),
-        patch.object(secrets, "token_hex", lambda n: f"{drawn.getrandbits(8 * n):x}"),
-    ):
-        try:
-            yield
-        finally:
-            random.setstate(state)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("pyworkflow")
-    before, logger.disabled = logger.level, False
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def simulate(
-    seed: int,
-    make_storage: Callable[[], Storage] = MemoryStorage,
-    *,
-    without: Collection[int] = (),
-    only: Collection[int] | None = None,
-) -> Report:
-    """Run one seed; a report without problems is what is expected."""
-    gc_was_on = gc.isenabled()
-    gc.disable()  # coroutines are to be unwound when they are buried, and not before
-    try:
-        with _no_chance_but(seed), _quiet():
-            return World(seed, make_storage, without, only).run()
-    finally:
-        if gc_was_on:
-            gc.enable()
-
-
-def shrink(report: Report, make_storage: Callable[[], Storage] = MemoryStorage) -> tuple[Report, list[int], list[int]]:
-    """Leave out of a failing seed what it fails without; return the report then, the faults left out, and the runs."""
-    best, without, only = report, list[int](), list(range(MOST_RUNS))
-    for run in range(MOST_RUNS):
-        fewer = [n for n in only if n != run]
-        again = simulate(report.seed, make_storage, only=fewer)
-        if again.problems:
-            best, only = again, fewer
-    part = len(best.faults)
-    while part:
-        numbers = sorted(best.faults, reverse=True)
-        for at in range(0, len(numbers), part):
-            tried = [*without, *numbers[at : at + part]]
-            again = simulate(report.seed, make_storage, without=tried, only=only)
-            if again.problems:
-                best, without = again, tried
-                break
-        else:
-            part //= 2
-    return best, without, only

@@ -13,7 +13,7 @@ from typing import Any
 import pyworkflow
 from pyworkflow import current_step, hook, sleep, step, workflow
 from pyworkflow.errors import FatalError, HookExpired, StepInterrupted
-from pyworkflow.testing.virtual import Process
+from pyworkflow.testing.simulation.virtual import Process
 
 Tree = list[Any]
 

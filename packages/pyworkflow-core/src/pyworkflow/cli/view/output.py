@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from pyworkflow.cli.wording import one_line
+from pyworkflow.cli.view.wording import one_line
 from pyworkflow.model import Status
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from pyworkflow.errors import (
 )
 from pyworkflow.events import CancelRequested, Completed, Retrying
 from pyworkflow.model import Run, RunQuery, Status
-from pyworkflow.testing import stories as kit
+from pyworkflow.testing.runtime_kit import stories as kit
+from pyworkflow.testing.runtime_kit.workflows import Declined, notes, retried
 from pyworkflow.testing.until import until
-from pyworkflow.testing.workflows import Declined, notes, retried
 
 MakeApp = Callable[[], App]
 RESERVED = ["reserve chair", "reserve table"]

@@ -9,8 +9,8 @@ import click
 from pyworkflow.cli.arguments import value_of
 from pyworkflow.cli.group import Commands, global_options, pass_session
 from pyworkflow.cli.load import load_module
-from pyworkflow.cli.output import print_json, print_table, say
 from pyworkflow.cli.session import Session
+from pyworkflow.cli.view.output import print_json, print_table, say
 from pyworkflow.errors import ConfigError
 
 

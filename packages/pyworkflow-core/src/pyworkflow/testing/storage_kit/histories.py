@@ -13,7 +13,7 @@ from pyworkflow.errors import ConfigError, Conflict, RunEnded, RunNotFound
 from pyworkflow.events import CallStep, Completed, Fired, Requested, RunCompleted
 from pyworkflow.model import Append, Effects, RunQuery, Status
 from pyworkflow.ports import Storage
-from pyworkflow.testing.stored import (
+from pyworkflow.testing.storage_kit.stored import (
     FOREVER,
     LEASE,
     T0,

@@ -10,8 +10,8 @@ import click
 from pyworkflow.cli.finding import find_history, stored
 from pyworkflow.cli.group import global_options, pass_session
 from pyworkflow.cli.load import load_workflow
-from pyworkflow.cli.output import Exit, say
 from pyworkflow.cli.session import Session
+from pyworkflow.cli.view.output import Exit, say
 from pyworkflow.errors import NonDeterminism
 from pyworkflow.inspection.export import from_json, to_json
 from pyworkflow.inspection.replay import replay_history

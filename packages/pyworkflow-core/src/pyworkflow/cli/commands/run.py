@@ -18,8 +18,8 @@ from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.cli.arguments import read_call
 from pyworkflow.cli.group import global_options, pass_session
 from pyworkflow.cli.load import load_workflow
-from pyworkflow.cli.output import EXIT_OF, Exit, flat, plain_text, print_json, say
 from pyworkflow.cli.session import Session, leave, on_signal, place_of, quoted
+from pyworkflow.cli.view.output import EXIT_OF, Exit, flat, plain_text, print_json, say
 from pyworkflow.errors import ConfigError, RunExists, RunNotFound, Unsupported, WorkflowError
 from pyworkflow.events import RunStarted
 from pyworkflow.handle import RunHandle
@@ -246,10 +246,14 @@ def _quiet_about(run_id: str, session: Session) -> Iterator[None]:
     def keep(record: logging.LogRecord) -> bool:
         return bool(session.verbosity) or getattr(record, "run_id", None) != run_id
 
-    logger = logging.getLogger("pyworkflow.engine.advancer")
-    logger.addFilter(keep)
+    # On handlers, which see the records of every module; a filter of a logger sees only its own.
+    handlers: list[logging.Handler] = [*logging.getLogger().handlers, *logging.getLogger("pyworkflow").handlers]
+    handlers += [logging.lastResort] if logging.lastResort is not None else []
+    for handler in handlers:
+        handler.addFilter(keep)
     try:
         yield
     finally:
-        logger.removeFilter(keep)
+        for handler in handlers:
+            handler.removeFilter(keep)
         sys.stdout.flush()

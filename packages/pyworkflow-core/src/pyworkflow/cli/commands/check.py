@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyworkflow.cli.output import Exit, print_json, say
+from pyworkflow.cli.view.output import Exit, print_json, say
 
 if TYPE_CHECKING:
     from pyworkflow.check import Result

@@ -6,9 +6,9 @@ import attrs
 import click
 
 from pyworkflow.app import default_app
+from pyworkflow.cli.commands.new_plugin import new
 from pyworkflow.cli.group import Commands
-from pyworkflow.cli.new import new
-from pyworkflow.cli.output import Exit, print_json, print_table, say
+from pyworkflow.cli.view.output import Exit, print_json, print_table, say
 from pyworkflow.plugins.distributions import conflicts
 from pyworkflow.plugins.kinds import PluginReport
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import click
 
-from pyworkflow.cli import reports, wording
 from pyworkflow.cli.arguments import attribute
+from pyworkflow.cli.commands.histories import export, import_
+from pyworkflow.cli.commands.schedules import sentence
 from pyworkflow.cli.finding import find_history, tell
 from pyworkflow.cli.group import Commands, global_options, pass_session
-from pyworkflow.cli.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
-from pyworkflow.cli.portable import export, import_
-from pyworkflow.cli.schedules import sentence
 from pyworkflow.cli.session import Session, described, place_of
-from pyworkflow.cli.timeline import timeline
-from pyworkflow.cli.wording import one_line
+from pyworkflow.cli.view import reports, wording
+from pyworkflow.cli.view.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
+from pyworkflow.cli.view.timeline import timeline
+from pyworkflow.cli.view.wording import one_line
 from pyworkflow.config.durations import delta
 from pyworkflow.engine.scheduler import SUFFIX, state_of
 from pyworkflow.errors import ConfigError, RunNotFound
@@ -132,7 +132,7 @@ async def _follow(runtime: DurableRuntime, run_id: str) -> Run:
 
 
 def _drawn(run: Run, events: Sequence[Event], now: datetime, out: Any) -> list[Any]:
-    from pyworkflow.cli.drawing import drawing
+    from pyworkflow.cli.view.drawing import drawing
 
     return list(drawing(run, timeline(events, now), now, width=out.width, ascii_only=not _speaks_unicode()))
 

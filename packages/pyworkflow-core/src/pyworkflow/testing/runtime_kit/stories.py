@@ -12,7 +12,7 @@ from attrs import frozen
 import pyworkflow
 from pyworkflow import current_step, hook, sleep, step, workflow
 from pyworkflow.errors import HookExpired, HookTaken, StepInterrupted, Unstorable
-from pyworkflow.testing.workflows import Declined, decline, note, notes
+from pyworkflow.testing.runtime_kit.workflows import Declined, decline, note, notes
 
 
 @frozen

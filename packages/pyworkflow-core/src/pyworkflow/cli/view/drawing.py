@@ -10,9 +10,9 @@ from attrs import frozen
 from rich.cells import set_cell_size
 from rich.text import Text
 
-from pyworkflow.cli import wording
-from pyworkflow.cli.output import STYLES
-from pyworkflow.cli.timeline import Outcome, Phase, Row, State, Timeline
+from pyworkflow.cli.view import wording
+from pyworkflow.cli.view.output import STYLES
+from pyworkflow.cli.view.timeline import Outcome, Phase, Row, State, Timeline
 from pyworkflow.events import RunBlocked, RunCompleted, RunContinued, RunFailed, RunTerminated
 from pyworkflow.model import FINAL
 

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from pyworkflow.errors import Conflict, LeaseLost
 from pyworkflow.model import RUN_OP, Append, Effects, Lease
-from pyworkflow.testing.stored import (
+from pyworkflow.testing.storage_kit.stored import (
     FOREVER,
     LEASE,
     T0,

@@ -1,0 +1,1 @@
+"""The commands of ``pyworkflow``, a file each."""

@@ -1,0 +1,1 @@
+"""Workflows and cases of `pyworkflow.testing.runtime`."""
