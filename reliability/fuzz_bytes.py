@@ -24,6 +24,7 @@ with atheris.instrument_imports(include=["pyworkflow"]):
     from pyworkflow.authoring.primitives import when
     from pyworkflow.cli import main as command_line
     from pyworkflow.cli.view.output import Exit
+    from pyworkflow.codec import Codec
     from pyworkflow.config.config_string import Spec
     from pyworkflow.config.durations import delta, seconds
     from pyworkflow.errors import ConfigError, StorageError, Unstorable
@@ -33,6 +34,9 @@ with atheris.instrument_imports(include=["pyworkflow"]):
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVENTS = [RunStarted(NOW, "flow", [1], {}, "seed"), Requested(NOW, CallStep(1, "s", [], {})), Completed(NOW, 1, 2)]
+
+
+CODEC = Codec()
 
 
 @workflow(name="fuzz.order")
@@ -62,9 +66,9 @@ def events(data: bytes) -> None:
 
 def messages(data: bytes) -> None:
     with suppress(StorageError, Unstorable, TypeError):
-        order.signature.decode_call(wire.loads_plain(data), {})
+        order.signature_for(CODEC).decode_call(wire.loads_plain(data), {})
     with suppress(StorageError, Unstorable, TypeError):
-        order.signature.decode_call(["o-1", []], wire.loads_plain(data))
+        order.signature_for(CODEC).decode_call(["o-1", []], wire.loads_plain(data))
 
 
 def imports(data: bytes) -> None:

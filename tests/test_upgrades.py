@@ -166,7 +166,7 @@ def test_every_history_replays(file):
 async def test_runs_that_ended_give_their_results(stored):
     async with app_on(stored.storage) as app:
         runtime = app.recorded()
-        found = flows.everything.signature.decode_result(await runtime.result("everything"))
+        found = flows.everything.signature_for(app.codec).decode_result(await runtime.result("everything"))
         assert found == EVERYTHING
         assert list(map(type, found)) == list(map(type, EVERYTHING))
         assert await runtime.result("counts") == "lift off"

@@ -57,7 +57,8 @@ class _Plain:
 
 
 class _Named:
-    signature = _Plain()
+    def signature_for(self, codec: Any) -> Any:
+        return _Plain()
 
     def __init__(self, name: str) -> None:
         self.name = name

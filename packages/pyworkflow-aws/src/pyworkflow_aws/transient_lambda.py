@@ -196,7 +196,7 @@ class Limited(TransientRun):
         if workflow.runtime is not None:
             return await super().call_child(workflow, args, kwargs)
         child = Limited(new_run_id(), self.app, self.threads, self.hooks, seconds_left=self.seconds_left)
-        signature = workflow.signature
+        signature = workflow.signature_for(self.codec)
         return signature.decode_result(await child.run(workflow, *signature.encode_call(args, kwargs)))
 
     async def sleep(self, delay: float | None, until: datetime | None) -> None:

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 import pyworkflow.backends.local  # noqa: F401 -- now: Python 3.11 does not compile in two threads at once
 from pyworkflow import App
+from pyworkflow.codec import Codec
 from pyworkflow_aws.deploy.cloud.policy import Place, callers_policy, role_policy
 from pyworkflow_aws.deploy.cloud.target import KINDS, Target
 from pyworkflow_aws.durable.execution.function import durable_function
@@ -183,7 +184,7 @@ class Official:
         """Run a workflow to its end; return the runner's result."""
         from aws_durable_execution_sdk_python_testing import DurableFunctionTestRunner
 
-        plain_args, plain_kwargs = workflow.signature.encode_call(args, kwargs)
+        plain_args, plain_kwargs = workflow.signature_for(Codec()).encode_call(args, kwargs)
         payload = json.dumps({"workflow": workflow.name, "args": plain_args, "kwargs": plain_kwargs, "run_id": "run"})
         self.invocations = 0
         with DurableFunctionTestRunner(self._handler) as runner:

@@ -17,7 +17,6 @@ from pyworkflow.api import (
     worker,
 )
 from pyworkflow.authoring.hooks import hook
-from pyworkflow.authoring.logger import logger
 from pyworkflow.authoring.primitives import (
     as_completed,
     continue_as_new,
@@ -36,6 +35,7 @@ from pyworkflow.errors import FatalError, RetryableError, WorkflowError
 
 if TYPE_CHECKING:
     from pyworkflow.app import App
+    from pyworkflow.authoring.logger import logger
     from pyworkflow.authoring.schedule import Schedule
     from pyworkflow.handle import RunHandle
     from pyworkflow.model import Status
@@ -84,6 +84,7 @@ _LATER = {
     "RunHandle": "pyworkflow.handle",
     "Schedule": "pyworkflow.authoring.schedule",
     "Status": "pyworkflow.model",
+    "logger": "pyworkflow.authoring.logger",
 }
 
 

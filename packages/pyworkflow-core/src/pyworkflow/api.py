@@ -114,7 +114,7 @@ async def get_run(run_id: str, *, runtime: str | None = None) -> RunHandle[Any]:
     app = _app("get_run")
     keeper = app.recorded(runtime)
     run = await keeper.run(run_id)
-    return RunHandle(run_id, keeper, app.registry.workflows.get(run.workflow))
+    return RunHandle(run_id, keeper, app.registry.workflows.get(run.workflow), app.codec)
 
 
 async def list_runs(

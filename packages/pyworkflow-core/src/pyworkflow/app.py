@@ -64,6 +64,7 @@ class App:
         self._policies: dict[str, RetryPolicy] = {}
         self._modes: dict[tuple[str, bool | None], Mode] = {}
         self._prepared = False
+        self._codec: Codec | None = None
         if settings:
             self.configure(**settings)
 
@@ -81,7 +82,7 @@ class App:
             logger.warning("configure() was called while runs were under way; runs started before keep their backends")
         self._explicit, self._settings, self._modes = explicit, resolved, {}
         self._storage, self._opened, self._runtimes, self._policies = None, False, {}, {}
-        self._prepared = False
+        self._prepared, self._codec = False, None
 
     @property
     def settings(self) -> Settings:
@@ -90,13 +91,20 @@ class App:
             self._settings = resolve(self._explicit, plugins=self.plugins)
         return self._settings
 
-    def _prepare(self) -> None:
-        """Compile what depends on settings and plugins; once."""
-        if not self._prepared:
+    @property
+    def codec(self) -> Codec:
+        """What stores values: as the settings say, and with the converters of the plugins."""
+        if self._codec is None:
             codec = Codec(allow_nan=self.settings.allow_nan)
             self.plugins.converters(codec.converter)
-            self.registry.codec = codec
-            self._policy(self.settings.default_retry)  # a wrong one is said now, not when the first step fails
+            self._codec = codec
+        return self._codec
+
+    def _prepare(self) -> None:
+        """Check what depends on settings and plugins; once."""
+        if not self._prepared:
+            self.codec  # noqa: B018 -- a broken converter is reported now, not when the first value is stored
+            self._policy(self.settings.default_retry)  # likewise a wrong retry policy
             self._prepared = True
 
     # -- backends ----------------------------------------------------------------------
@@ -197,14 +205,14 @@ class App:
     ) -> RunHandle[R]:
         """Start a run of *workflow*; see `pyworkflow.start`."""
         runtime, request = self._request(workflow, args, kwargs or {}, run_id, idempotency_key)
-        return RunHandle(await runtime.start(request), runtime, workflow)
+        return RunHandle(await runtime.start(request), runtime, workflow, self.codec)
 
     async def call(
         self, workflow: Workflow[..., R], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> R:
         """Start a run of *workflow*, wait for its end, and return its result."""
         runtime, request = self._request(workflow, args, kwargs or {}, None, None)
-        return workflow.signature.decode_result(await runtime.call(request))  # type: ignore[no-any-return]
+        return workflow.signature_for(self.codec).decode_result(await runtime.call(request))  # type: ignore[no-any-return]
 
     def _request(
         self,
@@ -220,7 +228,7 @@ class App:
         self._prepare()
         name = workflow.runtime or self.settings.default_runtime
         mode = self._modes.get((name, workflow.durable)) or self._mode(name, workflow.durable)
-        plain_args, plain_kwargs = workflow.signature.encode_call(tuple(args), kwargs)
+        plain_args, plain_kwargs = workflow.signature_for(self.codec).encode_call(tuple(args), kwargs)
         if run_id is not None:
             checked_id(run_id, "run id")
         if idempotency_key is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from pyworkflow.authoring.context import outside_workflow
+from pyworkflow.codec import Codec
 from pyworkflow.config.durations import delta, seconds
 from pyworkflow.errors import Unsupported
 from pyworkflow.events import RunContinued
@@ -32,10 +33,14 @@ class RunHandle(Generic[R]):
         workflow: Its workflow, if that is known in this process.
     """
 
-    def __init__(self, run_id: str, runtime: Runtime, workflow: Workflow[..., R] | None) -> None:
+    def __init__(
+        self, run_id: str, runtime: Runtime, workflow: Workflow[..., R] | None, codec: Codec | None = None
+    ) -> None:
+        """Make a handle; *codec* reads the result of *workflow*, by default one without converters of plugins."""
         self.id = run_id
         self.runtime = runtime
         self.workflow = workflow
+        self._codec = codec
 
     def __repr__(self) -> str:
         return f"<run {self.id!r}>"
@@ -62,7 +67,9 @@ class RunHandle(Generic[R]):
                 raise  # the workflow's own
             msg = f"run {self.id!r} has not ended within {limit:g} s; it goes on"
             raise TimeoutError(msg) from None
-        return value if self.workflow is None else self.workflow.signature.decode_result(value)  # type: ignore[no-any-return]
+        if self.workflow is None:
+            return cast("R", value)  # as JSON
+        return cast("R", self.workflow.signature_for(self._codec or Codec()).decode_result(value))
 
     async def run(self) -> Run:
         """Return what is known of the run now: its status, workflow, times and length.

@@ -15,6 +15,7 @@ from pyworkflow.errors import NotInWorkflow, WorkflowError
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.inbox import Inbox
+    from pyworkflow.codec import Codec
     from pyworkflow.codec.signature import Signature
     from pyworkflow.events import Plain
 
@@ -44,9 +45,8 @@ class Definition(Protocol):
     name: str
     function: Callable[..., Any]
 
-    @property
-    def signature(self) -> Signature:
-        """How its arguments and its result are stored."""
+    def signature_for(self, codec: Codec) -> Signature:
+        """Return how its arguments and its result are stored by *codec*."""
 
 
 @frozen
@@ -72,6 +72,10 @@ class WorkflowContext(Protocol):
 
     run_id: str
     undos: list[Undo]
+
+    @property
+    def codec(self) -> Codec:
+        """Return the codec of the application."""
 
     def call_step(self, step: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Return a coroutine that has *step* carried out and gives its result."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from attrs import Factory, define, frozen
 
-from pyworkflow.authoring.compensation import call_undoable, check_undo, undo_all
 from pyworkflow.authoring.context import ContinueAsNew, step_context, workflow_context
 from pyworkflow.codec import Codec
 from pyworkflow.codec.signature import Signature
@@ -59,18 +58,15 @@ class _Definition:
         self.function = function
         self.name = name or function.__qualname__
         self.registry = registry
-        self._codec: Codec | None = None
-        self._signature: Signature
+        self._declared = function  # what the signature is of, also where a test puts another function in its place
         update_wrapper(self, function)  # type: ignore[arg-type]  # subclasses can be called
 
-    @property
-    def signature(self) -> Signature:
-        """How its arguments and its result are stored."""
-        codec = self.registry.codec
-        if self._codec is not codec:
-            self._signature = Signature.of(self.function, codec, f"{self.kind} {self.name!r}")
-            self._codec = codec
-        return self._signature
+    def signature_for(self, codec: Codec) -> Signature:
+        """Return how its arguments and its result are stored by *codec*."""
+        found: Signature | None = codec.signatures.get(self)
+        if found is None:
+            found = codec.signatures[self] = Signature.of(self._declared, codec, f"{self.kind} {self.name!r}")
+        return found
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r}>"
@@ -109,6 +105,8 @@ class Step(_Definition, Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.is_direct = self.is_async and options.timeout is None and options.heartbeat is None
         if options.undo is not None:
+            from pyworkflow.authoring.compensation import check_undo  # as below: few steps have one
+
             check_undo(self, options.undo)
         registry.add_step(self)
 
@@ -118,6 +116,8 @@ class Step(_Definition, Generic[P, R]):
         if context is None or step_context.get() is not None:
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         if self.options.undo is not None:
+            from pyworkflow.authoring.compensation import call_undoable
+
             return call_undoable(context, self, args, kwargs)
         return context.call_step(self, args, kwargs)
 
@@ -158,7 +158,9 @@ class Workflow(_Definition, Generic[P, R]):
 
     async def body(self, args: Plain, kwargs: Plain) -> Plain:
         """Run the function itself on encoded arguments; return its encoded result."""
-        signature = self.signature
+        context = workflow_context.get()
+        assert context is not None  # noqa: S101 -- whoever runs it has set one
+        signature = self.signature_for(context.codec)
         decoded_args, decoded_kwargs = signature.decode_call(args, kwargs)
         try:
             if self.timeout is None:
@@ -167,7 +169,10 @@ class Workflow(_Definition, Generic[P, R]):
         except ContinueAsNew as new:
             raise ContinueAsNew(*signature.encode_call(*new.args)) from None
         except (Exception, asyncio.CancelledError) as error:
-            await undo_all(workflow_context.get(), error)
+            if context.undos:
+                from pyworkflow.authoring.compensation import undo_all
+
+                await undo_all(context, error)
             raise
 
     async def _in_time(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -197,9 +202,8 @@ class Workflow(_Definition, Generic[P, R]):
 
 @define(eq=False)
 class Registry:
-    """The workflows and steps of an application, and the codec for what goes into and comes out of them."""
+    """Workflows and steps by name; applications may share one."""
 
-    codec: Codec = Factory(Codec)
     workflows: dict[str, Workflow[..., Any]] = Factory(dict)
     steps: dict[str, Step[..., Any]] = Factory(dict)
     at_work: list[Callable[[Any, Any], Coroutine[Any, Any, None]]] = Factory(list)

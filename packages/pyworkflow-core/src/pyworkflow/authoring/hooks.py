@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from pyworkflow.authoring.context import HookSpec, in_workflow
-from pyworkflow.authoring.definitions import default_registry
 from pyworkflow.authoring.primitives import when
 from pyworkflow.errors import ConfigError, Unstorable
 from pyworkflow.events import Plain
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.inbox import Inbox
+    from pyworkflow.codec import Codec
 
 T = TypeVar("T")
 
@@ -28,11 +28,12 @@ class OpenedHook(Generic[T]):
         token: What a sender needs, with `pyworkflow.resume_hook`. Whoever knows it may send.
     """
 
-    def __init__(self, name: str, token: str, inbox: Inbox, type_: Any) -> None:
+    def __init__(self, name: str, token: str, inbox: Inbox, type_: Any, codec: Codec) -> None:
         self.name = name
         self.token = token
         self._inbox = inbox
         self._type = type_
+        self._codec = codec
 
     def __repr__(self) -> str:
         return f"<hook {self.name!r}>"  # a token is a secret
@@ -50,7 +51,7 @@ class OpenedHook(Generic[T]):
         """Wait for a payload, as awaiting the hook itself does."""
         payload = await self._inbox.take()
         try:
-            return default_registry.codec.decoder(self._type)(payload)  # type: ignore[no-any-return]
+            return self._codec.decoder(self._type)(payload)  # type: ignore[no-any-return]
         except Unstorable as error:
             msg = f"the payload of hook {self.name!r} {error}"
             raise Unstorable(msg) from error.__cause__
@@ -114,15 +115,15 @@ def hook(
             msg = f"the {what} of a hook is a text of 1 to {_MAX_TOKEN} characters"
             raise ConfigError(msg)
     delay, until = (None, None) if timeout is None else when(timeout)
-    encode = _typed_encoder(type_)
+    codec = context.codec
+    encode = _typed_encoder(type_, codec)
     secret = context.new_token() if token is None else token
     spec = HookSpec(name, type_ is not Any, many, delay, until, own=token is not None)
-    return OpenedHook(name, secret, context.open_hook(spec, secret, encode), type_)
+    return OpenedHook(name, secret, context.open_hook(spec, secret, encode), type_, codec)
 
 
-def _typed_encoder(type_: Any) -> Callable[[Any], Plain]:
+def _typed_encoder(type_: Any, codec: Codec) -> Callable[[Any], Plain]:
     """Return what encodes an instance of *type_*, or plain JSON values that make one, and refuses anything else."""
-    codec = default_registry.codec
     encode, decode = codec.encoder(type_), codec.decoder(type_)
     if type_ is Any:
         return encode

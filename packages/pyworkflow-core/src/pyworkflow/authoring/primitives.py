@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, Self, TypeVar
 
 from pyworkflow.authoring.context import StepContext, in_workflow, step_context, workflow_context
-from pyworkflow.clock import sleep_until
 from pyworkflow.config.durations import seconds
 from pyworkflow.errors import ConfigError, WorkflowError
 
@@ -34,6 +33,8 @@ async def sleep(duration: float | str | timedelta | datetime) -> None:
     if context is not None and step_context.get() is None:
         await context.sleep(delay, until)
     elif until is not None:
+        from pyworkflow.clock import sleep_until  # outside workflows only: most who declare workflows never need it
+
         await sleep_until(until)
     else:
         await asyncio.sleep(max(0.0, delay or 0.0))

@@ -7,13 +7,14 @@ from inspect import signature
 from typing import Any, cast
 
 from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.codec import Codec
 from pyworkflow.codec.json_text import loads_plain
 from pyworkflow.errors import ConfigError, StorageError, Unstorable
 from pyworkflow.events import Plain
 
 
 def read_call(
-    workflow: Workflow[..., Any], texts: Sequence[str], named: Sequence[str]
+    workflow: Workflow[..., Any], codec: Codec, texts: Sequence[str], named: Sequence[str]
 ) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments of a call.
 
@@ -22,6 +23,7 @@ def read_call(
 
     Args:
         workflow: What to call; its annotations say what the values become.
+        codec: That of the application.
         texts: The positional arguments.
         named: The keyword arguments, as ``name=value``.
 
@@ -34,20 +36,20 @@ def read_call(
         raise ConfigError(msg)
     words = [*texts, *(item.partition("=")[2] for item in named)]
     values = [value_of(word) for word in words]
-    complaint = _complaint(workflow, values, names)
+    complaint = _complaint(workflow, codec, values, names)
     for at, (word, name) in enumerate(zip(words, _parameters(workflow, len(texts), names), strict=True)):
         if complaint is None:
             break
         if isinstance(values[at], str) or not _is_about(complaint, name):
             continue
         as_text = [*values[:at], word, *values[at + 1 :]]
-        other = _complaint(workflow, as_text, names)
+        other = _complaint(workflow, codec, as_text, names)
         if other is None or not _is_about(other, name):  # this one fits as text, and something else is wrong
             values, complaint = as_text, other
     if complaint is not None:
         raise ConfigError(complaint)
     args, kwargs = _split(values, names)
-    return workflow.signature.decode_call(cast("Plain", args), cast("Plain", kwargs))
+    return workflow.signature_for(codec).decode_call(cast("Plain", args), cast("Plain", kwargs))
 
 
 def value_of(word: str) -> Any:
@@ -83,10 +85,10 @@ def _split(values: list[Any], names: list[str]) -> tuple[list[Any], dict[str, An
     return values[:first], dict(zip(names, values[first:], strict=True))
 
 
-def _complaint(workflow: Workflow[..., Any], values: list[Any], names: list[str]) -> str | None:
+def _complaint(workflow: Workflow[..., Any], codec: Codec, values: list[Any], names: list[str]) -> str | None:
     args, kwargs = _split(values, names)
     try:
-        workflow.signature.decode_call(cast("Plain", args), cast("Plain", kwargs))
+        workflow.signature_for(codec).decode_call(cast("Plain", args), cast("Plain", kwargs))
     except (TypeError, Unstorable) as error:
         return str(error)
     return None

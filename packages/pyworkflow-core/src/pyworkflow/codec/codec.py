@@ -41,6 +41,8 @@ class Codec:
     max_depth: int = 40
     _encoders: dict[Any, Encoder] = field(factory=dict, init=False, repr=False)
     _decoders: dict[Any, Decoder] = field(factory=dict, init=False, repr=False)
+    signatures: dict[Any, Any] = field(factory=dict, init=False, repr=False)
+    """The `Signature` of each definition that was used with this codec; definitions are shared between codecs."""
 
     @cached_property
     def converter(self) -> Converter:

@@ -28,8 +28,9 @@ from pyworkflow.replay.history import effective
 from pyworkflow.replay.machine import Machine
 
 if TYPE_CHECKING:
-    from pyworkflow.authoring.definitions import Registry
+    from pyworkflow.authoring.definitions import Registry, Workflow
     from pyworkflow.clock import Clock
+    from pyworkflow.codec import Codec
     from pyworkflow.engine.host import Listener
     from pyworkflow.engine.options import WorkerOptions
     from pyworkflow.engine.signals import Signals
@@ -55,6 +56,7 @@ class Advancer:
 
     storage: Storage
     registry: Registry
+    codec: Codec
     clock: Clock
     options: WorkerOptions
     signals: Signals
@@ -126,7 +128,11 @@ class Advancer:
             self.woken(message.run_id)
         self.notify([Job(message.run_id) for message in messages if message.run_id not in self.runs])
 
-    # -- histories ---------------------------------------------------------------------
+    # -- machines and histories ---------------------------------------------------------------------
+
+    def machine_of(self, workflow: Workflow[..., Any], run_id: str) -> Machine:
+        """Return a new machine for a run."""
+        return Machine(workflow.body, run_id, codec=self.codec)
 
     async def rebuild(self, held: HeldRun, history: History | None = None) -> None:
         """Replay the whole history of a run on a new machine.
@@ -141,7 +147,7 @@ class Advancer:
         if run.status is not Status.RUNNING:
             raise RunEnded(run.id)
         if not held.machine.is_new:
-            held.machine = Machine(held.workflow.body, run.id)
+            held.machine = self.machine_of(held.workflow, run.id)
         held.grown(run.length)
         held.machine.replay(effective(events))
         for op in list(held.running):

@@ -247,7 +247,10 @@ class RunControl:
         """
         storage = await self.owner.storage()
         run, events = await storage.load(hook.run_id)
-        value, now = fitting_payload(self.owner.app.registry, hook, events, payload), self._clock.now()
+        value, now = (
+            fitting_payload(self.owner.app.registry, self.owner.app.codec, hook, events, payload),
+            self._clock.now(),
+        )
         try:
             received = Received(now, hook.op, value)
             await self._add(run, [received], None if hook.many else Effects(close=[hook.token]))

@@ -14,6 +14,7 @@ from pyworkflow.replay.machine import Machine
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Registry
+    from pyworkflow.codec import Codec
 
 NO_HOOK = (
     "no hook takes payloads for this token: it had its payload, has expired or was closed, its run has ended, or the "
@@ -21,11 +22,12 @@ NO_HOOK = (
 )
 
 
-def fitting_payload(registry: Registry, hook: Hook, events: Sequence[Event], payload: Any) -> Plain:
+def fitting_payload(registry: Registry, codec: Codec, hook: Hook, events: Sequence[Event], payload: Any) -> Plain:
     """Return *payload* as it is stored.
 
     Args:
         registry: Where the workflow is looked up.
+        codec: That of the application.
         hook: The hook.
         events: The history of its run.
         payload: An instance of the hook's type, or plain JSON values that make one.
@@ -39,7 +41,7 @@ def fitting_payload(registry: Registry, hook: Hook, events: Sequence[Event], pay
     asked = [event.command for event in events if isinstance(event, Requested)]
     command = next((command for command in asked if isinstance(command, OpenHook) and command.op == hook.op), None)
     if command is None or not command.typed:
-        return _stored(hook, registry.codec.encoder(), payload)
+        return _stored(hook, codec.encoder(), payload)
     workflow = registry.workflows.get(_workflow_of(events))
     if workflow is None:
         msg = (
@@ -47,7 +49,7 @@ def fitting_payload(registry: Registry, hook: Hook, events: Sequence[Event], pay
             "that one is not known in this process; import the module that declares it"
         )
         raise ConfigError(msg)
-    machine = Machine(workflow.body, hook.run_id)
+    machine = Machine(workflow.body, hook.run_id, codec=codec)
     try:
         machine.replay(effective(events))
         pending = machine.pending.get(hook.op)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Registry, Step
     from pyworkflow.clock import Clock
+    from pyworkflow.codec import Codec
     from pyworkflow.events import Event
     from pyworkflow.model import Run
     from pyworkflow.ports import DurableRuntime, RetryPolicy, Runtime, Storage
@@ -26,6 +27,10 @@ class Host(Protocol):
 
     registry: Registry
     clock: Clock
+
+    @property
+    def codec(self) -> Codec:
+        """The codec, which knows the converters of the application's plugins."""
 
     @property
     def settings(self) -> Any:

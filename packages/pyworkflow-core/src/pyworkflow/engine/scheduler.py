@@ -25,6 +25,7 @@ from pyworkflow.model import Run, RunQuery, Status
 from pyworkflow.ports import Mode, StartRequest
 
 if TYPE_CHECKING:
+    from pyworkflow.codec import Codec
     from pyworkflow.engine.runtime import StoredRuntime
 
 SUFFIX = ":schedule"
@@ -236,7 +237,9 @@ async def ensure(runtime: StoredRuntime, flows: Sequence[Workflow[..., Any]]) ->
         try:
             state, status = await look(runtime, flow.name)
         except RunNotFound:
-            args, kwargs = scheduler.signature.encode_call((State(schedule, runtime.clock.now()),), {})
+            args, kwargs = scheduler.signature_for(runtime.app.codec).encode_call(
+                (State(schedule, runtime.clock.now()),), {}
+            )
             run_id = run_id_of(flow.name)
             await runtime.start(StartRequest(scheduler, args, kwargs, Mode.DURABLE, run_id, run_id))
             continue
@@ -252,7 +255,7 @@ async def look(runtime: StoredRuntime, name: str) -> tuple[State, Status]:
     """
     run = await _newest(runtime, name)
     _, events = await runtime.history(run.id)
-    return state_of(events), run.status
+    return state_of(events, runtime.app.codec), run.status
 
 
 async def _newest(runtime: StoredRuntime, name: str) -> Run:
@@ -265,9 +268,8 @@ async def _newest(runtime: StoredRuntime, name: str) -> Run:
         return page.runs[0]
 
 
-def state_of(events: Sequence[Event]) -> State:
+def state_of(events: Sequence[Event], codec: Codec) -> State:
     """Return what a schedule knows, of the history of its run."""
-    codec = default_registry.codec
     started, *rest = events
     assert isinstance(started, RunStarted)  # noqa: S101 -- every history begins so
     state: State = codec.decoder(State)(started.args[0])
@@ -285,7 +287,7 @@ async def tell(runtime: StoredRuntime, name: str, control: Control) -> None:
         ConfigError: It has one that has ended.
     """
     run = await _newest(runtime, name)
-    value = default_registry.codec.encoder(Control)(control)
+    value = runtime.app.codec.encoder(Control)(control)
     try:  # posted, as the run may be about to continue as a new one, or not have begun
         await runtime.control.signal(run.id, [Posted(runtime.clock.now(), "control", "", value)])
     except RunEnded:

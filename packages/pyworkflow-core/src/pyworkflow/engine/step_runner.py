@@ -23,6 +23,7 @@ from pyworkflow.events import CallStep, Completed, Failed, Retrying
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Registry, Step
     from pyworkflow.clock import Clock
+    from pyworkflow.codec import Codec
     from pyworkflow.engine.host import Host
     from pyworkflow.model import StepCall
     from pyworkflow.ports import RetryPolicy
@@ -61,6 +62,7 @@ class StepRunner:
     """
 
     registry: Registry
+    codec: Codec
     clock: Clock
     policy: Callable[[Step[..., Any]], tuple[RetryPolicy, int]]
     threads: StepThreads
@@ -77,7 +79,7 @@ class StepRunner:
             msg = f"step {call.name!r} is not known in this process; import the module that declares it"
             raise RunBlocked(msg)
         try:
-            signature = step.signature
+            signature = self.codec.signatures.get(step) or step.signature_for(self.codec)
             args, kwargs = call.args, call.kwargs
             if type(args) is not list or type(kwargs) is not dict or not signature.keeps_call(args, kwargs):
                 args, kwargs = signature.decode_call(args, kwargs)

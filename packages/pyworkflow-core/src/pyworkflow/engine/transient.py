@@ -30,6 +30,7 @@ from pyworkflow.events import Plain, Posted
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Workflow
+    from pyworkflow.codec import Codec
     from pyworkflow.engine.host import Host
 
 
@@ -42,10 +43,14 @@ class TransientRun:
     threads: StepThreads
     hooks: MutableMapping[str, Inbox] = field(factory=dict)
     undos: list[Undo] = field(factory=list, init=False)
+    codec: Codec = field(init=False)
     _ops: int = field(default=0, init=False)
     _opened: list[Inbox] = field(factory=list, init=False)
     _posted: list[Posted] = field(factory=list, init=False)
     _chance: random.Random = field(factory=random.SystemRandom, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.codec = self.app.codec
 
     async def run(self, workflow: Workflow[..., Any], args: Any, kwargs: Any) -> Any:
         """Run *workflow* on encoded arguments; return its encoded result, or raise what it raises."""
@@ -66,7 +71,8 @@ class TransientRun:
     async def call_step(self, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry *step* out here, with the values and the errors that a durable run would see."""
         self._ops = op = self._ops + 1
-        signature, number = step.signature, 0
+        codec, number = self.codec, 0
+        signature = codec.signatures.get(step) or step.signature_for(codec)
         kept = signature.keeps_call(args, kwargs)
         plain_args, plain_kwargs = ([], {}) if kept else signature.encode_call(args, kwargs)
         while True:

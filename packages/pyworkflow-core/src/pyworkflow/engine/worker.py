@@ -20,7 +20,6 @@ from pyworkflow.events import RunStarted
 from pyworkflow.model import RUN_OP, Append, History, Lease, Run, Status
 from pyworkflow.replay.decision import MAX_RECOVERIES, Decision, after_loss, decide, facts_after_loss, facts_on_time
 from pyworkflow.replay.effects import doubled
-from pyworkflow.replay.machine import Machine
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Step, Workflow
@@ -71,10 +70,11 @@ class Worker:
         self.advancer = Advancer(
             storage=self.storage,
             registry=registry,
+            codec=self.app.codec,
             clock=clock,
             options=self.options,
             signals=self.signals,
-            runner=StepRunner(registry, clock, self.policy, self.threads, self.app),
+            runner=StepRunner(registry, self.app.codec, clock, self.policy, self.threads, self.app),
         )
 
     # -- under what name ---------------------------------------------------------------
@@ -106,7 +106,7 @@ class Worker:
     async def begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
         """Create *run* and work on it at once; return the run that has its id or key already, if there is one."""
         lease = Lease(run.id, RUN_OP, self.name, 1, workflow.name)
-        held = HeldRun(run.id, workflow, Machine(workflow.body, run.id), lease)
+        held = HeldRun(run.id, workflow, self.advancer.machine_of(workflow, run.id), lease)
         now = started.at
         decision = decide(held, [started], now)
         hooks = () if decision.effects is None or decision.status else decision.effects.hooks
@@ -198,7 +198,7 @@ class Worker:
 
     def _hold(self, lease: Lease, history: History | None) -> None:
         workflow = self.app.registry.workflows[lease.workflow]
-        machine = Machine(workflow.body, lease.run_id)
+        machine = self.advancer.machine_of(workflow, lease.run_id)
         held = HeldRun(lease.run_id, workflow, machine, lease, lease.length, Phase.RESUMING)
         self.advancer.runs[lease.run_id] = held
         self._resuming += 1

@@ -12,10 +12,16 @@ from pyworkflow.replay.machine import Machine
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Workflow
+    from pyworkflow.codec import Codec
 
 
-def replay_history(workflow: Workflow[..., Any], events: Sequence[Event]) -> None:
-    """Replay a history against the code of *workflow*; nothing is carried out and nothing is written.
+def replay_history(workflow: Workflow[..., Any], events: Sequence[Event], codec: Codec | None = None) -> None:
+    """Replay a history against the code of *workflow*; no step runs and nothing is written.
+
+    Args:
+        workflow: The workflow.
+        events: The history.
+        codec: That of the application; by default one without converters of plugins.
 
     Raises:
         NonDeterminism: A run with this history could not go on, or would not have ended as it did.
@@ -27,7 +33,7 @@ def replay_history(workflow: Workflow[..., Any], events: Sequence[Event]) -> Non
     if first.workflow != workflow.name:
         msg = f"the history is one of workflow {first.workflow!r}, not of {workflow.name!r}"
         raise NonDeterminism(msg)
-    machine = Machine(workflow.body, "replay")
+    machine = Machine(workflow.body, "replay", codec=codec)
     try:
         machine.replay(effective(events))
     finally:

@@ -17,6 +17,7 @@ from pyworkflow.errors import WorkflowError
 from pyworkflow.events import CallStep, OpenHook, Plain, StartChild, StartTimer
 
 if TYPE_CHECKING:
+    from pyworkflow.codec import Codec
     from pyworkflow.replay.loop import ReplayLoop
     from pyworkflow.replay.operations import Operations
     from pyworkflow.replay.patches import Patches
@@ -29,14 +30,16 @@ class ReplayContext:
 
     Attributes:
         run_id: What the workflow sees as its run.
+        codec: That of the application.
         undos: What to do, last first, if the run fails or is cancelled.
         seed: What chance and the tokens of hooks follow from.
         is_replaying: Whether the workflow only does again what it did before.
         described: The attributes that the workflow has set and that history does not have.
     """
 
-    def __init__(self, run_id: str, loop: ReplayLoop, operations: Operations, patches: Patches) -> None:
+    def __init__(self, run_id: str, codec: Codec, loop: ReplayLoop, operations: Operations, patches: Patches) -> None:
         self.run_id = run_id
+        self.codec = codec
         self.undos: list[Undo] = []
         self.seed = ""
         self.is_replaying = False
@@ -47,7 +50,8 @@ class ReplayContext:
 
     async def call_step(self, step: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Have a step run; its result, or its error, is what was recorded."""
-        signature = step.signature
+        codec = self.codec
+        signature = codec.signatures.get(step) or step.signature_for(codec)
         call: tuple[Plain, Plain] = [*args], {}
         if not signature.keeps_call(args, kwargs):
             call = signature.encode_call(args, kwargs)
@@ -61,7 +65,7 @@ class ReplayContext:
 
     async def call_child(self, workflow: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Have a run of *workflow* started, and wait for its result or its error."""
-        signature = workflow.signature
+        signature = workflow.signature_for(self.codec)
         plain_args, plain_kwargs = signature.encode_call(args, kwargs)
         return signature.decode_result(
             await self._operations.add(StartChild, (workflow.name, plain_args, plain_kwargs))
@@ -76,7 +80,7 @@ class ReplayContext:
         key: str | None,
     ) -> str:
         """Have a run of *workflow* started; return its id once it exists."""
-        plain_args, plain_kwargs = workflow.signature.encode_call(args, kwargs)
+        plain_args, plain_kwargs = workflow.signature_for(self.codec).encode_call(args, kwargs)
         detached = True
         fields = workflow.name, plain_args, plain_kwargs, run_id or "", key, detached
         started: str = await self._operations.add(StartChild, fields)

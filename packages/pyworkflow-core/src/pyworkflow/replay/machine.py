@@ -12,6 +12,7 @@ from attrs import define
 
 from pyworkflow.authoring.context import ContinueAsNew, workflow_context
 from pyworkflow.authoring.inbox import Inbox
+from pyworkflow.codec import Codec
 from pyworkflow.codec.exceptions import rebuild, record_of
 from pyworkflow.errors import HistoryTooLong, NonDeterminism
 from pyworkflow.events import (
@@ -56,6 +57,8 @@ Body = Callable[[Plain, Plain], Coroutine[Any, Any, Plain]]
 Outcome = RunCompleted | RunFailed | RunCancelled | RunContinued
 """How a workflow ends by itself."""
 
+_WITHOUT_PLUGINS = Codec()
+
 MAX_EVENTS = 50_000
 """A run whose history is longer is asked to continue as a new one."""
 
@@ -92,6 +95,7 @@ class Machine:
         body: The workflow.
         run_id: What the workflow sees as its run.
         knows: As `Patches.knows`.
+        codec: That of the application; by default one without converters of plugins.
 
     Attributes:
         operations: What the workflow has requested.
@@ -99,7 +103,13 @@ class Machine:
         deadline: When the run is terminated, as it was cancelled.
     """
 
-    def __init__(self, body: Body, run_id: str = "", knows: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        body: Body,
+        run_id: str = "",
+        knows: Callable[[str], bool] | None = None,
+        codec: Codec | None = None,
+    ) -> None:
         self.run_id = run_id
         self.parent: Parent | None = None
         self.fingerprint = ""
@@ -111,7 +121,7 @@ class Machine:
         self.pending = self.operations.pending
         self._patches = Patches(knows)
         self._mailbox = Mailbox()
-        self._context = ReplayContext(run_id, loop, self.operations, self._patches)
+        self._context = ReplayContext(run_id, codec or _WITHOUT_PLUGINS, loop, self.operations, self._patches)
         self._cancelled = False
         self._unseen: CancelRequested | None = None  # it came when the workflow had ended
         self._seen = 0

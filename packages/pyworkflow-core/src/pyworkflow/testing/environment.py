@@ -93,7 +93,6 @@ class WorkflowEnvironment:
         self.clock = VirtualClock() if start is None else VirtualClock(start)
         self.storage = MemoryStorage()
         self._registry = Registry(
-            default_registry.codec,
             dict(default_registry.workflows),
             dict(default_registry.steps),
             default_registry.at_work,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pyworkflow.app import default_app
 from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.errors import NonDeterminism
 from pyworkflow.inspection.export import from_json
@@ -30,7 +31,7 @@ def assert_replays(workflow: Workflow[..., Any], *histories: str | Path) -> None
     for file in files:
         _, events = from_json(file.read_bytes(), str(file))
         try:
-            replay_history(workflow, events)
+            replay_history(workflow, events, default_app().codec)
         except NonDeterminism as error:
             msg = f"{file} does not replay: {error}"
             raise AssertionError(msg) from error

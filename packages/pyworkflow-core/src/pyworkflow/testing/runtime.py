@@ -16,6 +16,7 @@ import pytest
 
 from pyworkflow import App, FatalError
 from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.codec import Codec
 from pyworkflow.errors import (
     NotInWorkflow,
     RunBlocked,
@@ -243,7 +244,7 @@ class DurableConformance(RuntimeConformance, DurableSemantics):
             first = await handle.result(timeout=20)
         async with make_app() as app:
             second = await app.recorded().result(handle.id)
-            assert kit.chance.signature.decode_result(second) == first
+            assert kit.chance.signature_for(Codec()).decode_result(second) == first
 
     async def test_a_result_can_be_had_by_another_process(self, make_app: MakeApp, log: str) -> None:
         async with make_app() as app:

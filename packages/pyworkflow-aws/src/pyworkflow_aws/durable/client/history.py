@@ -46,7 +46,8 @@ from pyworkflow_aws.durable.replay.tree import Open
 from pyworkflow_aws.error_records import foreign_error, read_error
 
 if TYPE_CHECKING:
-    from pyworkflow.authoring.definitions import Registry
+    from pyworkflow.codec import Codec
+    from pyworkflow.engine.host import Host
 
 _ENDS = {"Succeeded", "Failed", "TimedOut", "Cancelled", "Stopped"}
 _KINDS = {"Step": "STEP", "Wait": "WAIT", "Callback": "CALLBACK"}
@@ -80,7 +81,7 @@ class Past:
     mailbox: str | None
     attributes: Mapping[str, Plain]
 
-    def encode(self, digest: str, payload: Any, registry: Registry) -> Plain:
+    def encode(self, digest: str, payload: Any, codec: Codec) -> Plain:
         """Return a payload for a hook as it is stored.
 
         Raises:
@@ -96,21 +97,21 @@ class Past:
             )
             raise ConfigError(msg)
         inbox = opened.pending.receiver
-        encode = inbox.encode if isinstance(inbox, Inbox) else registry.codec.encoder()
+        encode = inbox.encode if isinstance(inbox, Inbox) else codec.encoder()
         try:
             return encode(payload)
         except Unstorable as error:
             raise type(error)(f"the payload of hook {name!r} {error}") from error.__cause__
 
 
-def past_of(client: Any, execution: Execution, registry: Registry, payloads: Payloads) -> Past:
+def past_of(client: Any, execution: Execution, app: Host, payloads: Payloads) -> Past:
     """Return the past of an execution."""
     raw = _raw(client, execution.arn)
     records = _records(raw)
     mailbox = next(
         (r.callback for r in records.values() if r.kind == "CALLBACK" and r.name == CANCEL and not r.ended), None
     )
-    workflow = registry.workflows.get(execution.workflow)
+    workflow = app.registry.workflows.get(execution.workflow)
     started = RunStarted(
         execution.started_at,
         execution.workflow,
@@ -122,7 +123,7 @@ def past_of(client: Any, execution: Execution, registry: Registry, payloads: Pay
     if workflow is None:
         events, hooks = _without_code(execution, started, raw, records, payloads)
     else:
-        events, hooks = _replayed(execution, started, records, registry, payloads)
+        events, hooks = _replayed(execution, started, records, app, payloads)
     events = _with_retries(events, raw)
     end = _end(execution, payloads)
     if end is not None and (not events or type(events[-1]) is not type(end)):
@@ -190,22 +191,22 @@ def _replayed(
     execution: Execution,
     started: RunStarted,
     records: Mapping[str, Recorded],
-    registry: Registry,
+    app: Host,
     payloads: Payloads,
 ) -> tuple[list[Event], dict[str, Waiting]]:
     at = moment(int(started.at.timestamp() * 1000))
     started = evolve(started, seed=sha256(execution.arn.encode()).hexdigest(), at=at)  # as the function sees it
 
     def find(name: str) -> Any:
-        if name not in registry.workflows:
+        if name not in app.registry.workflows:
             raise RunBlocked(f"workflow {name!r} is not known in this process")
-        return registry.workflows[name]
+        return app.registry.workflows[name]
 
     requested = [id_ for id_, record in records.items() if not record.is_ours]
     running = execution.status is Status.RUNNING
     replay = Replay.of(
-        find, execution.run_id, started, lambda key: records.get(operation_id(key)), payloads, recorded=requested,
-        in_progress=running,
+        find, app.codec, execution.run_id, started, lambda key: records.get(operation_id(key)), payloads,
+        recorded=requested, in_progress=running,
     )  # fmt: skip
     tree = replay.tree
     try:

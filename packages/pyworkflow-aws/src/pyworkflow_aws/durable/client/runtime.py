@@ -220,7 +220,7 @@ class DurableLambda(DurableRuntime):
         raise HookClosed(NO_HOOK)
 
     async def _resume(self, execution: Execution, past: Past, digest: str, payload: Any) -> None:
-        value = past.encode(digest, payload, self.app.registry)
+        value = past.encode(digest, payload, self.app.codec)
         text = dumps_plain(cast("Plain", {"at": milliseconds(datetime.now(UTC)), "value": value}))
         if len(text) > LIMIT:
             name = past.hooks[digest].hook.name
@@ -282,7 +282,7 @@ class DurableLambda(DurableRuntime):
         return Execution.of(answer)
 
     async def _past(self, execution: Execution) -> Past:
-        return await self._call(past_of, execution, self.app.registry, self._payloads(execution.run_id))  # type: ignore[no-any-return]
+        return await self._call(past_of, execution, self.app, self._payloads(execution.run_id))  # type: ignore[no-any-return]
 
     async def _answer(self, callback: str, payload: str) -> bool:
         """Answer a callback; False: it has been answered, or its execution has ended."""

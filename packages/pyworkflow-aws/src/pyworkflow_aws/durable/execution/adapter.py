@@ -82,7 +82,9 @@ class Adapter:
         """
         before = self.journal.recorded()
         read = self.journal.read
-        self.replay = replay = Replay.of(self._find, run_id, started, read, self.payloads, recorded=before)
+        self.replay = replay = Replay.of(
+            self._find, self.app.codec, run_id, started, read, self.payloads, recorded=before
+        )
         try:
             with muted(replaying=replay.is_replaying):
                 replay.begin()
@@ -245,7 +247,14 @@ class Adapter:
             return None if isinstance(error, Interrupted) else next_delay(policy, retries, number, error, now())
 
         what = f"the result of step {command.name!r} ({found.node.run_id}/{found.key})"
-        call = Call(step, command, found.node.run_id, work, lambda value: self.payloads.write(value, now(), what))
+        call = Call(
+            step,
+            self.app.codec,
+            command,
+            found.node.run_id,
+            work,
+            lambda value: self.payloads.write(value, now(), what),
+        )
         want = found.want
         self._request(
             self.journal.step, found.key, want.name, call.attempt,

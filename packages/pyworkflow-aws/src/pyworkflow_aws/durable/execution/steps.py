@@ -19,6 +19,7 @@ from pyworkflow_aws.step_loop import Work, step_threads
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Step
+    from pyworkflow.codec import Codec
 
 
 @frozen
@@ -31,6 +32,7 @@ class Call:
     """
 
     step: Step[..., Any]
+    codec: Codec
     command: CallStep
     run_id: str
     work: Work
@@ -62,21 +64,21 @@ class Call:
         return payload
 
     def _on_this_thread(self, context: StepContext) -> Plain:
-        args, kwargs = self.step.signature.decode_call(self.command.args, self.command.kwargs)
+        args, kwargs = self.step.signature_for(self.codec).decode_call(self.command.args, self.command.kwargs)
         self.work.on_stop = lambda: setattr(context, "cancelled", True)
         token = step_context.set(context)
         try:
-            return self.step.signature.encode_result(self.step.function(*args, **kwargs))
+            return self.step.signature_for(self.codec).encode_result(self.step.function(*args, **kwargs))
         except asyncio.CancelledError as error:
             raise failure_of(error) from error  # raised by the function itself: a thread cannot be cancelled
         finally:
             step_context.reset(token)
 
     async def _on_the_loop(self, context: StepContext) -> Plain:
-        args, kwargs = self.step.signature.decode_call(self.command.args, self.command.kwargs)
+        args, kwargs = self.step.signature_for(self.codec).decode_call(self.command.args, self.command.kwargs)
         task = asyncio.current_task()
         try:
-            return self.step.signature.encode_result(
+            return self.step.signature_for(self.codec).encode_result(
                 await attempt(self.step, args, kwargs, context, step_threads.executor())
             )
         except asyncio.CancelledError as error:

@@ -18,6 +18,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from pyworkflow.codec import Codec
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import NonDeterminism, RunTerminated, StepInterrupted
 from pyworkflow.events import CallStep, Completed, Failed, Fired, OpenHook, Received, RunStarted, StartChild, StartTimer
@@ -72,9 +73,10 @@ class Replay:
     _before: int = field(default=0, init=False)  # of the tree's keys, those from before this turn
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0917 -- all that a replay is made of
         cls,
         find: Find,
+        codec: Codec,
         run_id: str,
         started: RunStarted,
         read: Read,
@@ -84,7 +86,7 @@ class Replay:
         in_progress: bool = True,
     ) -> Replay:
         """Return a run that has yet to `begin`; *recorded* are the ids of the operations requested before."""
-        tree = Tree.of(find, lambda key: replay.knows(key), run_id, started)  # noqa: PLW0108 -- it is not there yet
+        tree = Tree.of(find, codec, lambda key: replay.knows(key), run_id, started)  # noqa: PLW0108 -- it is not there yet
         replay = cls(tree, read, payloads, in_progress=in_progress)
         replay._left = set(recorded)
         return replay

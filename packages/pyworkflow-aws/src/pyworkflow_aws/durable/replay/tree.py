@@ -10,6 +10,7 @@ from typing import Any
 from attrs import define, field
 
 from pyworkflow.authoring.definitions import Workflow
+from pyworkflow.codec import Codec
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import HookTaken, RunBlocked
 from pyworkflow.events import (
@@ -120,6 +121,7 @@ class Tree:
     """
 
     find: Find
+    codec: Codec
     knows: Knows
     root: Node
     now: datetime
@@ -130,10 +132,10 @@ class Tree:
     patches: list[tuple[Path, str]] = field(factory=list)
 
     @classmethod
-    def of(cls, find: Find, knows: Knows, run_id: str, started: RunStarted) -> Tree:
+    def of(cls, find: Find, codec: Codec, knows: Knows, run_id: str, started: RunStarted) -> Tree:
         """Return a run that has yet to `begin`."""
-        machine = Machine(find(started.workflow).body, run_id, partial(_knows, knows, ()))
-        return cls(find, knows, Node(machine, run_id, (), started), started.at)
+        machine = Machine(find(started.workflow).body, run_id, partial(_knows, knows, ()), codec)
+        return cls(find, codec, knows, Node(machine, run_id, (), started), started.at)
 
     def begin(self) -> None:
         """Let the workflow run until it waits for something."""
@@ -231,7 +233,8 @@ class Tree:
 
     def _begin(self, parent: Node, op: int, run_id: str, started: RunStarted, times: int = 0) -> None:
         path = (*parent.path, op, -times) if times else (*parent.path, op)
-        machine = Machine(self.find(started.workflow).body, run_id, partial(_knows, self.knows, path))
+        body = self.find(started.workflow).body
+        machine = Machine(body, run_id, partial(_knows, self.knows, path), self.codec)
         parent.children[op] = Node(machine, run_id, path, started, parent, op, times)
         self._feed(parent.children[op], started)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pyworkflow.app import default_app
 from pyworkflow.cli.finding import find_history, stored
 from pyworkflow.cli.group import global_options, pass_session
 from pyworkflow.cli.load import load_workflow
@@ -72,13 +73,13 @@ def import_(session: Session, files: tuple[str, ...]) -> None:
 def replay(target: str, files: tuple[str, ...]) -> None:
     """Replay exported histories against today's code; exit code 1 if a run could not go on with it.
 
-    Nothing is carried out and nothing is written. In CI this finds the change that would block runs under way.
+    No step runs and nothing is written. In CI this finds the change that would block runs under way.
     """
     workflow, failed = load_workflow(target), 0
     for file in files:
         _, events = from_json(Path(file).read_bytes(), file)
         try:
-            replay_history(workflow, events)
+            replay_history(workflow, events, default_app().codec)
             say(f"{file}: ok, {len(events)} events")
         except NonDeterminism as error:
             failed += 1

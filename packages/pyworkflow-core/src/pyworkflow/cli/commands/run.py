@@ -130,17 +130,19 @@ async def _begin(app: App, workflow: Workflow[..., Any], call: _Call) -> tuple[R
         app.plugins.runtime(name), name, durable=workflow.durable, default_durable=app.settings.default_durable
     )
     if mode is Mode.DURABLE and call.run_id is not None and (records := runtime.records) is not None:
-        attached = await _attach(records, workflow, call, call.run_id)
+        attached = await _attach(app, records, workflow, call)
         if attached is not None:
             return attached, mode
-    args, kwargs = read_call(workflow, call.texts, call.named)
+    args, kwargs = read_call(workflow, app.codec, call.texts, call.named)
     handle = await app.start(workflow, args, kwargs, run_id=call.run_id, idempotency_key=call.idempotency_key)
     return handle, mode
 
 
 async def _attach(
-    runtime: DurableRuntime, workflow: Workflow[..., Any], call: _Call, run_id: str
+    app: App, runtime: DurableRuntime, workflow: Workflow[..., Any], call: _Call
 ) -> RunHandle[Any] | None:
+    run_id = call.run_id
+    assert run_id is not None  # noqa: S101 -- else there is nothing to attach to
     try:
         run = await runtime.run(run_id)
     except RunNotFound:
@@ -151,8 +153,8 @@ async def _attach(
     if call.texts or call.named:
         _, events = await runtime.history(run_id)
         started = events[0]
-        args, kwargs = read_call(workflow, call.texts, call.named)
-        if isinstance(started, RunStarted) and workflow.signature.encode_call(args, kwargs) != (
+        args, kwargs = read_call(workflow, app.codec, call.texts, call.named)
+        if isinstance(started, RunStarted) and workflow.signature_for(app.codec).encode_call(args, kwargs) != (
             started.args,
             started.kwargs,
         ):
@@ -161,7 +163,7 @@ async def _attach(
                 "give those or none to go on with it, or another --run-id to start a new one"
             )
             raise RunExists(msg)
-    handle = RunHandle(run_id, runtime, workflow)
+    handle = RunHandle(run_id, runtime, workflow, app.codec)
     if (await handle.newest()).status is Status.RUNNING:
         await runtime.work()
     return handle
@@ -203,7 +205,7 @@ async def _say_if_nobody_begins(app: App, handle: RunHandle[Any], mode: Mode, ca
 
 def _json_of(value: Any, app: App, handle: RunHandle[Any]) -> Any:
     workflow = handle.workflow
-    return app.registry.codec.encoder()(value) if workflow is None else workflow.signature.encode_result(value)
+    return app.codec.encoder()(value) if workflow is None else workflow.signature_for(app.codec).encode_result(value)
 
 
 async def _told(app: App, handle: RunHandle[Any], mode: Mode, error: Exception, call: _Call) -> int:

@@ -21,6 +21,7 @@ from pyworkflow.cli.view import reports, wording
 from pyworkflow.cli.view.output import EXIT_OF, console, print_json, print_lines, print_table, say, trimmed
 from pyworkflow.cli.view.timeline import timeline
 from pyworkflow.cli.view.wording import one_line
+from pyworkflow.codec import Codec
 from pyworkflow.config.durations import delta
 from pyworkflow.engine.scheduler import SUFFIX, state_of
 from pyworkflow.errors import ConfigError, RunNotFound
@@ -168,7 +169,7 @@ def history(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT0
 @pass_session
 def explain(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
     """Say why a run is where it is: what it waits for, since when, who wakes it, what went wrong."""
-    run, sentences = session.ask(lambda runtime: _explained(runtime, run_id))
+    run, sentences = session.ask(lambda runtime: _explained(session.app().codec, runtime, run_id))
     if as_json:
         print_json({**reports.of_run(run), "explanation": sentences})
         return
@@ -177,10 +178,10 @@ def explain(session: Session, run_id: str, as_json: bool) -> None:  # noqa: FBT0
         click.echo(one_line(text))
 
 
-async def _explained(runtime: DurableRuntime, text: str) -> tuple[Run, list[str]]:
+async def _explained(codec: Codec, runtime: DurableRuntime, text: str) -> tuple[Run, list[str]]:
     run, events = await find_history(runtime, text)
     if run.workflow.endswith(SUFFIX) and run.status is Status.RUNNING:
-        return run, [sentence(run.workflow.removesuffix(SUFFIX), state_of(events))]
+        return run, [sentence(run.workflow.removesuffix(SUFFIX), state_of(events, codec))]
     children = {}
     for child in open_children_of(run, events).values():
         with suppress(RunNotFound):  # it is about to be created
