@@ -278,7 +278,7 @@ def of_imports() -> list[Count]:
     ]
 
 
-LIMITS = {"durable": 1900, "transient": 225, "modules": 200}
+LIMITS = {"durable": 1780, "transient": 225, "modules": 185}
 
 
 async def counts(folder: str) -> Sequence[Count]:

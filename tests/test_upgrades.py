@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -19,7 +20,6 @@ import boto3
 import pytest
 from attrs import frozen
 
-import pyworkflow
 from pyworkflow import App, wire
 from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.backends.memory import MemoryStorage
@@ -31,6 +31,7 @@ from pyworkflow.model import RunQuery, Status
 from pyworkflow_sqlite import SQLiteStorage
 from pyworkflow_sqlite.schema import MIGRATIONS
 
+ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).with_name("golden")
 sys.path[:0] = [str(GOLDEN), str(GOLDEN.parents[1] / "packages" / "pyworkflow-aws" / "tests")]
 
@@ -132,9 +133,11 @@ async def everything_in(database: Path | str) -> dict[str, object]:
 # -- what was written before ---------------------------------------------------------------------------------
 
 
-def test_there_are_golden_runs_of_this_version():
-    assert GOLDEN / pyworkflow.__version__ in FOLDERS
-    assert GOLDEN / pyworkflow.__version__ / "dynamodb" / "table.json" in TABLES
+def test_there_are_golden_runs_of_each_released_version():
+    released = re.findall(r"^## (\S+) \(", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert "0.1.0" in released
+    assert [version for version in released if GOLDEN / version not in FOLDERS] == []
+    assert [version for version in released if GOLDEN / version / "dynamodb" / "table.json" not in TABLES] == []
 
 
 @pytest.mark.asyncio

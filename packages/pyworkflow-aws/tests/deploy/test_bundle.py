@@ -29,6 +29,8 @@ THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 HERE = Platform(THIS, "x86_64")
 ARM = Platform("3.13", "arm64")
 
+VERSION = pyworkflow.__version__
+
 
 def bundled(root, module="flows", platform=HERE, installer="uv", **patterns):
     contents = gather(root, Exclusions(**patterns))
@@ -56,9 +58,10 @@ def project(tmp_path):
 def acme(folder, **more):
     """Make the wheel of a plugin that requires our core; *more* are files in it."""
     info = "acme-1.0.dist-info"
+    needs = f"Requires-Dist: pyworkflow-core=={VERSION}"
     wheel = {
         "acme.py": b"",
-        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: acme\nVersion: 1.0\nRequires-Dist: pyworkflow-core==0.1.0\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n{needs}\n".encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/RECORD": f"acme.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n".encode(),
     }
@@ -149,7 +152,7 @@ def test_our_own_code_comes_from_this_installation(example):
 
 
 def test_plugins_can_be_found_in_the_zip(example):
-    assert b"pyworkflow_aws.hooks" in content(example, "pyworkflow_aws-0.1.0.dist-info/entry_points.txt")
+    assert b"pyworkflow_aws.hooks" in content(example, f"pyworkflow_aws-{VERSION}.dist-info/entry_points.txt")
 
 
 def test_services_that_nobody_calls_are_left_out(example):
