@@ -159,14 +159,14 @@ def chaos(session: nox.Session) -> None:
 def reliability(session: nox.Session) -> None:
     """Try what the figures of docs/reliability.md are of; ``-- --long`` tries much more."""
     install(session, ["test", "redis"], EVERYTHING)
-    session.run("python", "reliability/run.py", *session.posargs)
+    session.run("python", "tools/reliability.py", *session.posargs)
 
 
 @nox.session(name="fuzz-bytes")
 def fuzz_bytes(session: nox.Session) -> None:
     """Feed bytes to what reads bytes: ``-- --runs 2000`` is quick, and 100,000 of each is what it does else."""
     install(session, ["fuzz"], [CORE])
-    session.run("python", "reliability/fuzz_bytes.py", *session.posargs)
+    session.run("python", "tools/fuzz_bytes.py", *session.posargs)
 
 
 @nox.session

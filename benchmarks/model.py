@@ -70,13 +70,13 @@ class Case:
     """One thing that is measured.
 
     Attributes:
-        letter: Its name.
+        name: Its name.
         title: What is done.
         figures: Names of figures to what the table calls them.
         plot: The figure that the plot shows.
     """
 
-    letter: str
+    name: str
     title: str
     figures: Mapping[str, str]
     subjects: Sequence[Subject]

@@ -23,7 +23,7 @@ def write(path: Path, results: Results) -> None:
         bars = [(s, value) for s in case.subjects if (value := median(samples, s.label, case.plot))]
         if not bars:
             continue
-        parts.append(_text(10, top + 18, f"{case.letter}: {case.title} ({case.figures[case.plot]})", bold=True))
+        parts.append(_text(10, top + 18, f"{case.name}: {case.title} ({case.figures[case.plot]})", bold=True))
         top += _HEAD
         least, most = min(value for _, value in bars), max(value for _, value in bars)
         for subject, value in bars:

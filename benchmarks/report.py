@@ -15,7 +15,7 @@ Results = Sequence[tuple[Case, Samples]]
 
 def case_table(case: Case, samples: Samples) -> str:
     """Return a case as Markdown: who reached what, then the goals."""
-    lines = [f"### {case.letter}: {case.title}", "", "| | " + " | ".join(case.figures.values()) + " |"]
+    lines = [f"### {case.name}: {case.title}", "", "| | " + " | ".join(case.figures.values()) + " |"]
     lines.append("|---|" + "---|" * len(case.figures))
     for subject in case.subjects:
         rounds = samples.get(subject.label, ())
@@ -33,7 +33,7 @@ def goals_table(results: Results) -> str:
         for goal in case.goals:
             reached = goal.reached(samples)
             shown, met = ("not measured", "-") if reached is None else (_reached(goal, reached), _yes(goal, reached))
-            lines.append(f"| {case.letter} | {goal.text} | {shown} | {met} |")
+            lines.append(f"| {case.name} | {goal.text} | {shown} | {met} |")
     return "\n".join(lines) + "\n"
 
 
@@ -48,7 +48,7 @@ def write(
     rounds: int,
     again: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``latest.md`` and ``latest.json``; *again* says when a case was measured anew, by letter."""
+    """Write ``latest.md`` and ``latest.json``; *again* says when a case was measured again, by case."""
     folder.mkdir(exist_ok=True)
     date = started.strftime("%Y-%m-%d")
     machine = ", ".join(f"{key}: {value}" for key, value in facts.items())
@@ -62,7 +62,7 @@ def write(
         "## Goals",
         "",
         goals_table(results),
-        *(f"Case {letter} was measured in a sitting of its own: {when}." for letter, when in (again or {}).items()),
+        *(f"Case {name} was measured in a sitting of its own: {when}." for name, when in (again or {}).items()),
         *(f"Left out: {name}: {why}." for name, why in left_out.items()),
         "![steps per second](latest.svg)",
         "",
@@ -78,7 +78,7 @@ def write(
         "machine": dict(facts),
         "left_out": dict(left_out),
         "again": dict(again or {}),
-        "cases": {case.letter: {"title": case.title, "samples": samples} for case, samples in results},
+        "cases": {case.name: {"title": case.title, "samples": samples} for case, samples in results},
     }
     (folder / "latest.json").write_text(json.dumps(data, indent=1) + "\n")
 

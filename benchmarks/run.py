@@ -25,24 +25,13 @@ import peers
 import plot
 import report
 import services
-from cases import (
-    a_sequential,
-    b_concurrent,
-    c_transient,
-    d_long,
-    e_celery,
-    f_timers,
-    g_weight,
-    h_latency,
-)
+from cases import celery, concurrent, latency, long, sequential, timers, transient, weight
 from model import Case, Subject
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE / ".work"  # on the disk of the project: a /tmp in memory would make commits look free
 RESULTS = HERE / "results"
-CASES = [
-    module.CASE for module in (a_sequential, b_concurrent, c_transient, d_long, e_celery, f_timers, g_weight, h_latency)
-]
+CASES = [module.CASE for module in (sequential, concurrent, transient, long, celery, timers, weight, latency)]
 LIMIT = 180
 """Seconds after which a subject counts as stuck."""
 
@@ -50,13 +39,16 @@ LIMIT = 180
 def main() -> int:
     """Do what the command line says; the exit code is that of a program, not of a race: goals missed are no error."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="?", default="ABCDEFGH", help="letters of cases, e.g. ABH; all by default")
+    names = [case.name for case in CASES]
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(names)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
     parser.add_argument("--ours", action="store_true", help="leave the peers out")
     parser.add_argument("--keep", action="store_true", help="keep what the last sitting has of the cases not named")
     parser.add_argument("--no-write", action="store_true", help="show the table only")
     options = parser.parse_args()
-    cases = [case for case in CASES if case.letter in options.cases.upper()]
+    if unknown := {*options.cases} - {*names}:
+        parser.error(f"there is no case {min(unknown)!r}; there are {', '.join(names)}")
+    cases = [case for case in CASES if case.name in (options.cases or names)]
     if options.ours:
         own = {peers.OURS, "core"}
         cases = [evolve(case, subjects=[s for s in case.subjects if s.peer in own]) for case in cases]
@@ -93,12 +85,12 @@ LOAD = os.getloadavg()[0]
 def keep(results: report.Results, left_out: Mapping[str, str], started: datetime, rounds: int) -> None:
     """Put *results* in the place of what the last sitting has of these cases, and say so."""
     last = json.loads((RESULTS / "latest.json").read_text())
-    again = {case.letter: samples for case, samples in results}
+    again = {case.name: samples for case, samples in results}
     names = {subject.label for case, _ in results for subject in case.subjects}
     merged = [
-        (case, again.get(case.letter) or last["cases"][case.letter]["samples"])
+        (case, again.get(case.name) or last["cases"][case.name]["samples"])
         for case in CASES
-        if case.letter in again or case.letter in last["cases"]
+        if case.name in again or case.name in last["cases"]
     ]
     when = f"{started:%Y-%m-%d %H:%M} UTC, {rounds} rounds"
     report.write(
@@ -130,11 +122,11 @@ def measure(case: Case, rounds: int) -> tuple[dict[str, list[dict[str, float]]],
                 samples[subject.label].append(figures(subject))
             except peers.LeftOut as error:
                 left_out[subject.label] = str(error)
-                print(f"{case.letter} left out: {subject.label}: {error}", flush=True)
+                print(f"{case.name} left out: {subject.label}: {error}", flush=True)
                 continue
             took = time.monotonic() - started
             shown = ", ".join(f"{key} {value:.6g}" for key, value in samples[subject.label][-1].items())
-            print(f"{case.letter}{number + 1} {subject.label}: {shown} ({took:.1f} s)", flush=True)
+            print(f"{case.name}{number + 1} {subject.label}: {shown} ({took:.1f} s)", flush=True)
     return dict(samples), left_out
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-_PLACES = ("packages/*/tests/**/test_*.py", "packages/pyworkflow-core/src/pyworkflow/testing/**/*.py")
+_PLACES = (
+    "packages/*/tests/**/test_*.py",
+    "tests/promises/test_*.py",
+    "packages/pyworkflow-core/src/pyworkflow/testing/**/*.py",
+)
 
 
 def rows() -> dict[str, list[str]]:

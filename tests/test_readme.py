@@ -144,7 +144,7 @@ def test_a_command_that_sets_up_names_what_exists(command):
         assert not extra or extra in project["optional-dependencies"]
 
 
-LINKED = re.findall(r"\]\(([^)#:]+)\)|`((?:packages|reliability|tests)/[\w/.-]+\.py)`", README)
+LINKED = re.findall(r"\]\(([^)#:]+)\)|`((?:packages|tests)/[\w/.-]+\.py)`", README)
 
 
 @pytest.mark.parametrize("link", sorted(set(LINKED)), ids=str)
@@ -155,7 +155,7 @@ def test_what_is_linked_exists(link):
 def test_the_promised_tests_exist():
     named = set(re.findall(r"`(?:[\w/.-]*/)?(test_\w+\.py)`", README))
     assert named
-    places = ("packages/*/tests/**", "tests/**", "reliability")
+    places = ("packages/*/tests/**", "tests/**")
     assert named <= {path.name for place in places for path in ROOT.glob(f"{place}/test_*.py")}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PLACES = ["packages/*/tests", "tests", "reliability"]
+PLACES = ["packages/*/tests", "tests"]
 
 
 @pytest.mark.parametrize("page", ["README.md", "SECURITY.md", "docs/reliability.md"])

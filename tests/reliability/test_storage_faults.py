@@ -20,7 +20,7 @@ from pyworkflow import App
 from pyworkflow.testing.runtime import DurableConformance
 from pyworkflow_sqlite import SQLiteStorage
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "matrix"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "matrix"))
 
 from matrix_play import play
 from matrix_stories import STORIES

@@ -1,4 +1,4 @@
-"""D: how the time of one run grows with its steps, and what replaying it costs."""
+"""How the time of one run grows with its steps, and what replaying it costs."""
 
 from model import Case, Goal, Subject
 
@@ -8,7 +8,7 @@ _SIZES = (100, 1000, 5000, 10_000)
 _LABELS = {size: f"pyworkflow: {size} steps" for size in _SIZES}
 
 CASE = Case(
-    "D",
+    "long",
     "one run of many steps, every step durable (FULL), and its replay",
     {"seconds": "s", "replay_us_per_step": "replay, us a step"},
     [

@@ -1,7 +1,7 @@
 """Runs what docs/reliability.md has figures of, on all processors, and prints them as a dated table.
 
-Usage: run.py [--long] [--only WORD ...] [--write FILE]. Without ``--long`` it takes less than ten minutes on two
-processors. ``--write`` puts the table into a file as well, between the comments that mark its place there.
+Usage: reliability.py [--long] [--only WORD ...] [--write FILE]. Without ``--long`` it takes less than ten minutes on
+two processors. ``--write`` puts the table into a file as well, between the comments that mark its place there.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class Outcome:
 
 def crashes(place: str) -> Part:
     what = f"processes killed by SIGKILL before and after their writes: {place}"
-    command = f"reliability/test_crash_points.py -k {place.replace(' on ', '-').replace(' ', '-').lower()}"
+    command = f"tests/reliability/test_crash_points.py -k {place.replace(' on ', '-').replace(' ', '-').lower()}"
     return Part(what, command, (300, 3000), "RELIABILITY_POINTS")
 
 
 def takeovers(storage: str, sizes: tuple[int, int]) -> Part:
-    command = f"reliability/test_takeover.py -k {storage.lower()}"
+    command = f"tests/reliability/test_takeover.py -k {storage.lower()}"
     return Part(f"take-overs by a living worker: {storage}", command, sizes, "RELIABILITY_TAKEOVERS", alone=True)
 
 
@@ -91,17 +91,17 @@ PARTS = [
     crashes("Local on SQLite"),
     crashes("Celery on SQLite"),
     crashes("Celery on DynamoDB"),
-    Part("timers while workers are killed", "reliability/test_timers.py", (2_000, 100_000), "RELIABILITY_TIMERS"),
+    Part("timers while workers are killed", "tests/reliability/test_timers.py", (2_000, 100_000), "RELIABILITY_TIMERS"),
     Part(
         "the kit and the matrix while the storage fails",
-        "reliability/test_storage_faults.py",
+        "tests/reliability/test_storage_faults.py",
         (2, 10),
         "RELIABILITY_FAULT_SEEDS",
     ),
     Part("power cuts", f"{SQLITE}/test_disk_faults.py -k acknowledged_commit", (200, 5_000), "PYWORKFLOW_POWER_CUTS"),
     Part(
         "writers on one SQLite file",
-        "reliability/test_writers.py",
+        "tests/reliability/test_writers.py",
         (8, 32),
         "RELIABILITY_WRITERS",
         {"RELIABILITY_SECONDS": "60"},
@@ -115,7 +115,7 @@ PARTS = [
     ),
     Part("hostile names on SQLite, 200 of them", f"{SQLITE}/test_hostile_rows.py -k names"),
     Part("inputs of six kinds by hypothesis, each", f"{CORE}/test_fuzz.py", (2_000, 100_000), "PYWORKFLOW_FUZZ"),
-    Part("cases of the conformance kit", "reliability/conformance.py", plain=True),
+    Part("cases of the conformance kit", "tools/conformance.py", plain=True),
     Part("kinds of payload at six places", f"{CORE}/test_payloads.py"),
     Part("kinds of damaged rows", f"{SQLITE}/test_hostile_rows.py -k damaged_run"),
     Part("canaries in secrets", f"{CORE}/test_secrets.py"),

@@ -1,4 +1,4 @@
-"""E: the same work on Celery workers over Redis, one worker of concurrency 2."""
+"""The same work on Celery workers over Redis, one worker of concurrency 2."""
 
 from model import Case, Goal, Subject
 
@@ -7,7 +7,7 @@ _DEFAULT, _SINGLE = "pyworkflow-engine, SQLite", "pyworkflow-engine, SQLite, sin
 _NEEDS = ["redis"]
 
 CASE = Case(
-    "E",
+    "celery",
     "Celery and Redis, one worker of concurrency 2",
     {
         "in_flight_per_s": "10-step runs at once, steps/s",

@@ -16,7 +16,7 @@ from pyworkflow_aws.dynamodb.client import Client
 from pyworkflow_aws.dynamodb.table import initialise
 
 HERE = Path(__file__).parent
-PACKAGES = HERE.parent / "packages"
+PACKAGES = HERE.parents[1] / "packages"
 sys.path[:0] = [str(HERE), *(str(PACKAGES / f"pyworkflow-{name}" / "tests") for name in ("celery", "aws"))]  # servers
 
 import ministack  # noqa: E402 -- found by the path above
@@ -25,7 +25,7 @@ from celery_servers import Redis  # noqa: E402 -- as above
 
 @pytest.fixture
 def figure() -> Callable[[str], None]:
-    """Say how much was tried; ``run.py`` makes its table of that."""
+    """Say how much was tried; ``tools/reliability.py`` makes its table of that."""
 
     def say(text: str) -> None:
         if "RELIABILITY_FIGURES" in os.environ:

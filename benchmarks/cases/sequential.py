@@ -1,4 +1,4 @@
-"""A: how fast one run after another goes, against the disk and the peers."""
+"""How fast one run after another goes, against the disk and the peers."""
 
 from model import Case, Goal, Subject
 
@@ -6,7 +6,7 @@ _FULL, _NORMAL = "pyworkflow, FULL", "pyworkflow, NORMAL"
 _DBOS = "DBOS on SQLite (async)"
 
 CASE = Case(
-    "A",
+    "sequential",
     "10-step workflows, one after another, every step durable",
     {"per_second": "steps/s"},
     [

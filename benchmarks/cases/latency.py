@@ -1,11 +1,11 @@
-"""H: how soon a run that is started gets to its first step."""
+"""How soon a run that is started gets to its first step."""
 
 from model import Case, Goal, Subject
 
 _FULL = "pyworkflow, FULL"
 
 CASE = Case(
-    "H",
+    "latency",
     "from the call of start() to the first line of the first step, durable",
     {"p50_ms": "p50, ms", "p99_ms": "p99, ms"},
     [

@@ -1,11 +1,11 @@
-"""B: how fast 200 runs at once go, and what each of 10 000 takes."""
+"""How fast 200 runs at once go, and what each of 10 000 takes."""
 
 from model import Case, Goal, Subject
 
 _FULL, _DBOS = "pyworkflow, FULL, 200 at once", "DBOS on SQLite (async), 200 at once"
 
 CASE = Case(
-    "B",
+    "concurrent",
     "10-step workflows, many at once, every step durable",
     {"per_second": "steps/s", "kb_per_run": "KB a run at the peak"},
     [

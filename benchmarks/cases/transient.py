@@ -1,9 +1,9 @@
-"""C: what a step adds to a call where nothing is stored."""
+"""What a step adds to a call where nothing is stored."""
 
 from model import Case, Goal, Subject
 
 CASE = Case(
-    "C",
+    "transient",
     "a transient step against a plain await of the same function",
     {
         "plain_us": "plain await, us",

@@ -1,9 +1,9 @@
-"""F: many sleeping runs that fall due within one second, and what each takes while it sleeps."""
+"""Many sleeping runs that fall due within one second, and what each takes while it sleeps."""
 
 from model import Case, Goal, Subject
 
 CASE = Case(
-    "F",
+    "timers",
     "sleeping runs that fall due within one second",
     {
         "gone_on_after_s": "last one goes on, s after the first",

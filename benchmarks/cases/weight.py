@@ -1,9 +1,9 @@
-"""G: what it costs to have it installed and imported."""
+"""What it costs to have it installed and imported."""
 
 from model import Case, Goal, Subject
 
 CASE = Case(
-    "G",
+    "weight",
     "importing it, and the room it takes with all it needs",
     {
         "import_ms": "import, ms",
