@@ -58,7 +58,7 @@ BROKE = record_of(OSError("no route"))
         ([STEP, Attempted(T0, 1, 3)], "Step 'charge' (operation 1) began 5m ago, attempt 3, and has not ended."),
         ([STEP, Attempted(T0, 1, 3)], "The attempt before was lost with its worker."),
         ([STEP, HandedOut(T0, (1,))], "to workers that serve the queue of runs"),
-        ([STEP, HandedOut(NOW, (1,), ("gpu",))], "Step 'charge' (operation 1) was handed out 0s ago, attempt 1"),
+        ([STEP, HandedOut(NOW, (1,), ("gpu",))], "Step 'charge' (operation 1) was dispatched 0s ago, attempt 1"),
         ([STEP, HandedOut(NOW, (1,), ("gpu",))], "that serve the queue 'gpu'; it waits while there are none."),
         ([CHILD, ChildContinued(T0, 1, "r.1~2")], "It has waited for its child r.1~2 of workflow 'invoice'"),
         ([Requested(T0, StartTimer(1, "sleep", 3600.0))], "it wakes at 2026-01-01 01:00:00 UTC, in 55m"),

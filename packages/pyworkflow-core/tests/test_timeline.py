@@ -40,8 +40,8 @@ BROKE = record_of(OSError("no route"))
     "events, state, phases",
     [
         ([STEP], State.RUNNING, [Phase.WORKING]),
-        ([STEP, HandedOut(T0, (1,), ("gpu",))], State.HANDED_OUT, [Phase.WAITING]),
-        ([STEP, HandedOut(T0, (1,)), Attempted(at(5), 1, 2)], State.HANDED_OUT, [Phase.LOST, Phase.WAITING]),
+        ([STEP, HandedOut(T0, (1,), ("gpu",))], State.DISPATCHED, [Phase.WAITING]),
+        ([STEP, HandedOut(T0, (1,)), Attempted(at(5), 1, 2)], State.DISPATCHED, [Phase.LOST, Phase.WAITING]),
         ([STEP, HandedOut(T0, (1,)), Completed(at(5), 1, 0)], State.DONE, [Phase.WORKING]),
         ([STEP, HandedOut(T0, (1,)), RunBlocked(at(4), BROKE), RunRetried(at(5))], State.RUNNING, None),
         ([Requested(T0, StartTimer(1, "sleep", 60.0))], State.SLEEPING, [Phase.WAITING]),

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from attrs import define, field
-
 from pyworkflow.config.durations import text as duration
 from pyworkflow.events import (
-    Abandoned,
-    Attempted,
     CallStep,
     CancelRequested,
-    ChildContinued,
-    Command,
-    Completed,
     ErrorRecord,
     Event,
     Failed,
-    Fired,
-    HandedOut,
     OpenHook,
-    Received,
     Requested,
-    Retrying,
     RunBlocked,
     RunCancelled,
     RunCompleted,
@@ -35,6 +24,7 @@ from pyworkflow.events import (
     StartTimer,
 )
 from pyworkflow.ids import child_id
+from pyworkflow.inspection.operations import Operation, Outcome, fold
 from pyworkflow.model import Run, Status
 from pyworkflow.replay.history import effective
 
@@ -42,69 +32,11 @@ _FEW = 4
 """So many operations of one kind have a sentence each."""
 
 
-@define
-class _Open:
-    """An operation that is not answered."""
-
-    command: Command
-    since: datetime
-    attempt: int = 1
-    due: datetime | None = None
-    error: ErrorRecord | None = None
-    lost: bool = False
-    away: bool = False
-    queue: str = ""
-    goes_on: str = ""
-
-    @property
-    def is_carried_out(self) -> bool:
-        """Whether it is a step that the holder of the run carries out now."""
-        return isinstance(self.command, CallStep) and self.due is None and not self.away
-
-
-@define
-class _State:
-    """What a history says of the present."""
-
-    open: dict[int, _Open] = field(factory=dict)
-    cancel: CancelRequested | None = None
-
-    def see(self, event: Event) -> None:
-        match event:
-            case Requested(at=at, command=command):
-                self.open[command.op] = _Open(command, at)
-            case Completed(op=op) | Failed(op=op) | Fired(op=op) | Abandoned(op=op):
-                self.open.pop(op, None)
-            case Received(op=op) if op in self.open:
-                command = self.open[op].command
-                if not (isinstance(command, OpenHook) and command.many):
-                    del self.open[op]
-            case ChildContinued(op=op, run_id=run_id) if op in self.open:
-                self.open[op].goes_on = run_id
-            case Retrying(op=op) | Attempted(op=op) if op in self.open:
-                self._again(self.open[op], event)
-            case HandedOut(at=at, ops=ops, queues=queues):
-                for op, queue in zip(ops, queues or [""] * len(ops), strict=True):
-                    if op in self.open:
-                        one = self.open[op]
-                        one.away, one.queue, one.since = True, queue, at
-            case CancelRequested():
-                self.cancel = self.cancel or event
-            case _:
-                pass
-
-    def _again(self, one: _Open, event: Retrying | Attempted) -> None:
-        if isinstance(event, Retrying):
-            one.attempt, one.due, one.error, one.lost = event.attempt + 1, event.due, event.error, False
-        else:
-            one.attempt, one.due, one.since, one.lost = event.attempt, None, event.at, True
-
-
 def open_children_of(run: Run, events: Sequence[Event]) -> dict[int, str]:
     """Return the ids of the children that a run waits for, by operation."""
     return {
         op: _child(run, op, one)
-        for op, one in _seen(events).open.items()
+        for op, one in fold(effective(events)).open().items()
         if isinstance(one.command, StartChild) and not one.command.detached
     }
 
@@ -131,22 +63,24 @@ def _sentences(run: Run, events: Sequence[Event], now: datetime, children: Mappi
         )
         yield from _since_the_end(run, events, end, now)
         return
-    state = _seen(events)
-    if state.cancel is not None:
-        why = f": {state.cancel.reason}" if state.cancel.reason else ""
-        yield f"It was asked to stop {_ago(state.cancel.at, now)}{why}, and cleans up."
-        if state.cancel.deadline is not None:
-            yield f"It is terminated {_when(state.cancel.deadline, now)} if it has not ended by then."
-    if not state.open:
+    story = fold(effective(events))
+    found = story.open()
+    if story.cancellations:
+        cancel = story.cancellations[0]
+        why = f": {cancel.reason}" if cancel.reason else ""
+        yield f"It was asked to stop {_ago(cancel.at, now)}{why}, and cleans up."
+        if cancel.deadline is not None:
+            yield f"It is terminated {_when(cancel.deadline, now)} if it has not ended by then."
+    if not found:
         last = f"; the last thing that happened was {_ago(events[-1].at, now)}" if events else ""
         yield f"Nothing that it asked for is open, so a worker has yet to go on with it{last}."
-    for ops in _alike(state.open):
+    for ops in _alike(found):
         if len(ops) > _FEW:
-            yield _wait_for_many(run, [(op, state.open[op]) for op in ops], now, children)
+            yield _wait_for_many(run, [(op, found[op]) for op in ops], now, children)
         else:
             for op in ops:
-                yield from _waits(run, op, state.open[op], now, children)
-    if any(one.is_carried_out for one in state.open.values()):
+                yield from _waits(run, op, found[op], now, children)
+    if any(one.is_running for one in found.values()):
         who = f"any other that knows workflow {run.workflow!r}"
         yield f"Should its worker be gone, {who} takes over, once the lease of that one has lapsed."
     else:
@@ -165,16 +99,16 @@ def _since_the_end(run: Run, events: Sequence[Event], end: Event, now: datetime)
         yield f"Since that failure it carried out {later}; a retry does not take that back."
 
 
-def _alike(found: Mapping[int, _Open]) -> list[list[int]]:
+def _alike(found: Mapping[int, Operation]) -> list[list[int]]:
     """Return the operations, those together that are waited for in the same way."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for op, one in sorted(found.items()):
-        many = isinstance(one.command, StartChild) or one.is_carried_out
+        many = isinstance(one.command, StartChild) or one.is_running
         groups.setdefault((type(one.command), one.command.name) if many else (op,), []).append(op)
     return [*groups.values()]
 
 
-def _wait_for_many(run: Run, found: Sequence[tuple[int, _Open]], now: datetime, children: Mapping[str, Run]) -> str:
+def _wait_for_many(run: Run, found: Sequence[tuple[int, Operation]], now: datetime, children: Mapping[str, Run]) -> str:
     _, first = found[0]
     since, name = _for(min(one.since for _, one in found), now), first.command.name
     if isinstance(first.command, CallStep):
@@ -190,9 +124,9 @@ def _wait_for_many(run: Run, found: Sequence[tuple[int, _Open]], now: datetime, 
     return f"It has waited for {len(found)} children of workflow {name!r} for {since}: {', '.join(words)}."
 
 
-def _child(run: Run, op: int, one: _Open) -> str:
+def _child(run: Run, op: int, one: Operation) -> str:
     given = one.command.run_id if isinstance(one.command, StartChild) else ""
-    return one.goes_on or given or child_id(run.id, op)
+    return one.continued_as or given or child_id(run.id, op)
 
 
 def since_failure(events: Sequence[Event]) -> str:
@@ -203,26 +137,25 @@ def since_failure(events: Sequence[Event]) -> str:
     return ", ".join(dict.fromkeys(later))
 
 
-def _waits(run: Run, op: int, one: _Open, now: datetime, children: Mapping[str, Run]) -> Iterator[str]:
+def _waits(run: Run, op: int, one: Operation, now: datetime, children: Mapping[str, Run]) -> Iterator[str]:
     match one.command:
         case CallStep(name=name):
+            before = one.before
+            number = one.attempts[-1].number
             if one.due is not None:
-                wrong = "" if one.error is None else f", after {error_text(one.error)}"
-                when = _when(one.due, now)
-                yield f"Step {name!r} (operation {op}) is tried again {when}: attempt {one.attempt}{wrong}."
+                wrong = "" if before is None or before.error is None else f", after {error_text(before.error)}"
+                yield f"Step {name!r} (operation {op}) is tried again {_when(one.due, now)}: attempt {number}{wrong}."
+                return
+            since = _for(one.since, now)
+            if one.queue is None:
+                yield f"Step {name!r} (operation {op}) began {since} ago, attempt {number}, and has not ended."
             else:
-                since = _for(one.since, now)
-                if one.away:
-                    yield (
-                        f"Step {name!r} (operation {op}) was handed out {since} ago, attempt {one.attempt}, as a job "
-                        f"of its own, to workers that serve {_queue(one.queue)}; it waits while there are none."
-                    )
-                else:
-                    yield f"Step {name!r} (operation {op}) began {since} ago, attempt {one.attempt}, and has not ended."
-                if one.lost:
-                    yield "The attempt before was lost with its worker."
-                elif one.error is not None:
-                    yield f"The attempt before failed with {error_text(one.error)}."
+                yield (
+                    f"Step {name!r} (operation {op}) was dispatched {since} ago, attempt {number}, as a job of its "
+                    f"own, to workers that serve {_queue(one.queue)}; it waits while there are none."
+                )
+            if before is not None and before.outcome is Outcome.LOST:
+                yield "The attempt before was lost with its worker."
         case StartTimer() as timer:
             wakes = _when(timer.fires_at(one.since), now)
             yield f"It sleeps (operation {op}); it wakes {wakes}, by whatever worker there is."
@@ -279,13 +212,6 @@ def _causes(error: ErrorRecord) -> Iterator[str]:
     while cause is not None:
         yield f"That was caused by {error_text(cause)}."
         cause = cause.cause
-
-
-def _seen(events: Sequence[Event]) -> _State:
-    state = _State()
-    for event in effective(events):
-        state.see(event)
-    return state
 
 
 def error_text(record: ErrorRecord) -> str:

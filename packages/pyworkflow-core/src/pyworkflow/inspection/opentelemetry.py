@@ -17,20 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from pyworkflow.errors import ExtraMissing
 from pyworkflow.events import (
-    Abandoned,
-    Attempted,
-    CallStep,
-    Completed,
     ErrorRecord,
     Event,
     Failed,
-    Fired,
-    Received,
-    Requested,
-    Retrying,
     RunFailed,
 )
 from pyworkflow.inspection.explain import error_text
+from pyworkflow.inspection.operations import Attempt, Operation, Outcome, fold
 from pyworkflow.model import Run
 from pyworkflow.ports import hookimpl
 from pyworkflow.replay.history import effective
@@ -64,85 +57,40 @@ def pyworkflow_ended(run: Run, history: Sequence[Event]) -> None:
     with _ids(run.id, ""):
         root = tracer.start_span(run.workflow, start_time=_nanos(first.at), attributes=about, links=links)
     within = set_span_in_context(root)
-    for operation in _operations(events):
-        operation.emit(tracer, run.id, within, last.at)
+    for operation in fold(events).operations.values():
+        _emit(operation, tracer, run.id, within, last.at)
     _fail(root, last.error if isinstance(last, RunFailed) else None)
     root.end(_nanos(last.at))
 
 
-class _Operation:
-    """An operation and its attempts: when each began and ended, and with what error."""
+def _emit(operation: Operation, tracer: Tracer, run_id: str, within: Any, last: datetime) -> None:
+    """Emit the span of an operation and those of its attempts; what is open ends at *last*."""
+    from opentelemetry.trace import set_span_in_context
 
-    def __init__(self, request: Requested) -> None:
-        self.command = request.command
-        self.start = request.at
-        self.end: datetime | None = None
-        self.error: ErrorRecord | None = None
-        self.attempts: list[tuple[int, datetime, datetime | None, str | None]] = []
-        if isinstance(self.command, CallStep):
-            self.attempts.append((1, request.at, None, None))
-
-    def see(self, event: Event) -> None:
-        match event:
-            case Retrying(at=at, attempt=number, error=error, due=due):
-                self._close(at, error_text(error))
-                self.attempts.append((number + 1, due, None, None))
-            case Attempted(at=at, attempt=number):
-                self._close(at, "its worker was lost")
-                self.attempts.append((number, at, None, None))
-            case Failed(at=at, error=error):
-                self.end, self.error = at, error
-                self._close(at, error_text(error))
-            case _:
-                self.end = event.at
-                self._close(event.at, None)
-
-    def _close(self, at: datetime, error: str | None) -> None:
-        if self.attempts and self.attempts[-1][2] is None:
-            number, start, _, _ = self.attempts.pop()
-            self.attempts.append((number, start, max(at, start), error))
-
-    def emit(self, tracer: Tracer, run_id: str, within: Any, last: datetime) -> None:
-        from opentelemetry.trace import set_span_in_context
-
-        command = self.command
-        about: dict[str, Any] = {"pyworkflow.operation": command.op, "pyworkflow.kind": command.kind}
-        with _ids(run_id, str(command.op)):
-            span = tracer.start_span(command.name, within, start_time=_nanos(self.start), attributes=about)
-        for number, start, end, error in self.attempts:
-            numbered = {"pyworkflow.attempt": number}
-            with _ids(run_id, f"{command.op}/{number}"):
-                attempt = tracer.start_span(
-                    f"{command.name} #{number}",
-                    set_span_in_context(span),
-                    start_time=_nanos(start),
-                    attributes=numbered,
-                )
-            _fail_with(attempt, error)
-            attempt.end(_nanos(max(start, end or last)))
-        _fail(span, self.error)
-        span.end(_nanos(max(self.start, self.end or last)))
+    command, answer = operation.command, operation.answer
+    about: dict[str, Any] = {"pyworkflow.operation": command.op, "pyworkflow.kind": command.kind}
+    with _ids(run_id, str(command.op)):
+        span = tracer.start_span(command.name, within, start_time=_nanos(operation.at), attributes=about)
+    for one in operation.attempts:
+        numbered = {"pyworkflow.attempt": one.number}
+        with _ids(run_id, f"{command.op}/{one.number}"):
+            attempt = tracer.start_span(
+                f"{command.name} #{one.number}",
+                set_span_in_context(span),
+                start_time=_nanos(one.start),
+                attributes=numbered,
+            )
+        _fail_with(attempt, _error_of(one))
+        attempt.end(_nanos(max(one.start, one.end or last)))
+    _fail(span, answer.error if isinstance(answer, Failed) else None)
+    end = operation.abandoned or (last if answer is None else answer.at)
+    span.end(_nanos(max(operation.at, end)))
 
 
-def _operations(events: Sequence[Event]) -> list[_Operation]:
-    found: dict[int, _Operation] = {}
-    for event in events:
-        match event:
-            case Requested(command=command):
-                found[command.op] = _Operation(event)
-            case (
-                Completed(op=op)
-                | Failed(op=op)
-                | Fired(op=op)
-                | Received(op=op)
-                | Abandoned(op=op)
-                | Retrying(op=op)
-                | Attempted(op=op)
-            ) if op in found:
-                found[op].see(event)
-            case _:
-                pass
-    return list(found.values())
+def _error_of(attempt: Attempt) -> str | None:
+    if attempt.outcome is Outcome.LOST:
+        return "its worker was lost"
+    return None if attempt.error is None else error_text(attempt.error)
 
 
 def _fail(span: Span, record: ErrorRecord | None) -> None:

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from pyworkflow.cli.view import wording
 from pyworkflow.cli.view.output import STYLES
-from pyworkflow.cli.view.timeline import Outcome, Phase, Row, State, Timeline
+from pyworkflow.cli.view.timeline import Phase, Row, State, Timeline
 from pyworkflow.events import RunBlocked, RunCompleted, RunContinued, RunFailed, RunTerminated
+from pyworkflow.inspection.operations import Outcome
 from pyworkflow.model import FINAL
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ EXIT_OF = {
 STYLES = {
     "running": "cyan",
     "retrying": "cyan",
-    "handed out": "cyan",
+    "dispatched": "cyan",
     "sleeping": "blue",
     "waiting": "blue",
     "continued": "green",

@@ -8,9 +8,10 @@ from typing import Any
 
 from attrs import evolve
 
-from pyworkflow.cli.view.timeline import Attempt, Row, Timeline
+from pyworkflow.cli.view.timeline import Row, Timeline
 from pyworkflow.cli.view.wording import type_name
 from pyworkflow.events import ErrorRecord, Event, RunBlocked, RunCompleted, RunFailed, RunStarted
+from pyworkflow.inspection.operations import Attempt
 from pyworkflow.model import Page, Run
 from pyworkflow.wire import dumps
 

@@ -140,7 +140,7 @@ def happened(event: Event, names: Mapping[int, str]) -> tuple[str, str]:  # noqa
         case Patched(id=name):
             return "patched", one_line(name)
         case HandedOut(ops=ops):
-            return "handed out", ", ".join(map(which, ops))
+            return "dispatched", ", ".join(map(which, ops))
         case Attempted(op=op, attempt=number):
             return "recovered", f"{which(op)}: its worker was lost; attempt {number} begins"
         case Retrying(at=at, op=op, attempt=number, error=record, due=due):
