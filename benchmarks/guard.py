@@ -240,8 +240,8 @@ async def of_waking(app: App, storage: Counting) -> list[Count]:
         await asyncio.sleep(0)
     await worker.close()
     return [
-        Count("loads of 100 runs that are taken up together", storage.loads, 1),
-        Count("transactions of 100 runs of a step that are taken up together", storage.commits - before, 8),
+        Count("loads of 100 runs that are claimed together", storage.loads, 1),
+        Count("transactions of 100 runs of a step that are claimed together", storage.commits - before, 8),
     ]
 
 

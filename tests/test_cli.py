@@ -152,7 +152,7 @@ def test_what_is_typed_wrong_is_exit_code_2_and_one_sentence(typed, words, said)
 def test_an_interrupted_run_says_how_to_go_on_and_is_exit_code_130(shop):
     code, said = ended(begun(shop, "run", "shop:waits", "o-1", "--run-id", "w"), signal.SIGINT)
     assert code == 130
-    assert "Go on with it: pyworkflow run shop:waits --run-id w" in said
+    assert "Resume it: pyworkflow run shop:waits --run-id w" in said
 
 
 def test_a_run_whose_code_was_changed_is_exit_code_3_until_the_code_is_back(shop, typed):
@@ -321,7 +321,7 @@ def test_a_run_that_no_worker_begins_says_how_to_start_one(shop, typed):
     )
     code, said = ended(process, signal.SIGINT)
     assert code == 130
-    assert "interrupted; run r is handed back" in said
+    assert "interrupted; run r is released" in said
 
 
 def test_a_worker_that_would_do_nothing_is_refused(shop, typed):

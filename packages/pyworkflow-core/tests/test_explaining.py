@@ -115,7 +115,7 @@ def test_a_failed_run_says_what_it_undid() -> None:
     undo = Requested(T0, CallStep(2, "release", [], {}))
     events = [STARTED, STEP, Failed(T0, 1, BROKE), undo, Completed(T0, 2, None), RunFailed(T0, BROKE, 1)]
     said = explain(Run("r", "flow", T0, Status.FAILED), events, NOW)
-    assert said[-1] == "Since that failure it carried out release; a retry does not take that back."
+    assert said[-1] == "Since that failure it ran release; a retry does not undo that."
 
 
 @pytest.mark.parametrize(

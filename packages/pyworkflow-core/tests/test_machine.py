@@ -434,7 +434,7 @@ def test_a_machine_that_is_put_away_unwinds_but_asks_for_nothing() -> None:
 
 async def waits_for_all() -> list[Any]:
     waiting = pyworkflow.hook("hook").take()
-    return await asyncio.gather(a(), pyworkflow.sleep(5), asyncio.wait_for(b(), 5), waiting)
+    return await asyncio.gather(a(), pyworkflow.sleep(5), b(), waiting)
 
 
 async def waits_for_a_hook() -> Any:

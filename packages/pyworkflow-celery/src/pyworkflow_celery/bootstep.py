@@ -108,7 +108,7 @@ def _shutting_down(**_: Any) -> None:
 
 
 def _leave_after(seconds: float) -> None:
-    """End this process after that time: where a signal kills its pool too, with a lock in hand, Celery never ends."""
+    """End this process after that time: where a signal kills its pool too, while it holds a lock, Celery never ends."""
     time.sleep(seconds)
     logger.warning("the pool has not stopped, so it is left; nothing is lost by that")
     logging.shutdown()

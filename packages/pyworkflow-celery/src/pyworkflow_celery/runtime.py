@@ -155,7 +155,7 @@ class CeleryRuntime(RuntimeByMode):
         return await self.transient.execute(run_id, name, args, kwargs)
 
     def serve(self, *, concurrency: int | None, queues: Sequence[str], grace: timedelta) -> int:
-        """Be a Celery worker until told to stop; return the exit code of the process.
+        """Be a Celery worker until stopped; return the exit code of the process.
 
         Args:
             concurrency: How many processes; None: as configured.

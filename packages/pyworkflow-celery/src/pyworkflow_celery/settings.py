@@ -26,10 +26,10 @@ class CelerySettings:
         result_backend: Where Celery keeps the results of transient runs; None: nowhere.
         visibility_timeout: After how long a broker that has such a thing, such as Redis, gives a message out again.
         lease: For how long a worker process is believed to live after its last sign of life.
-        sweep: How often a worker process looks for work that no message told it of.
-        grace: How long running steps may go on when a worker is told to stop.
+        sweep: How often a worker process polls for due jobs that it got no message of.
+        grace: How long running steps may go on when a worker stops.
         concurrency: How many processes, or threads, a worker has; None: as many as there are processors.
-        capacity: How many steps a worker process carries out at once; None: one, or one for each thread of a pool of
+        capacity: How many steps a worker process runs at once; None: one, or one for each thread of a pool of
             threads. More than that suits async steps that mostly wait.
     """
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def step_from_celery(task: Task, **options: Any) -> Step[..., Any]:
-    """Make a step of a Celery task: a workflow that calls it has the task's body carried out as a step.
+    """Make a step of a Celery task: a workflow that calls it runs the task's body as a step.
 
     The body runs in the worker that has the step, with no message of its own. Attempts are pyworkflow's:
     ``self.retry()`` and ``autoretry_for`` fail the attempt, and what the options say comes next. ``self.request`` has

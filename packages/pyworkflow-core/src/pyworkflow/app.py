@@ -39,7 +39,7 @@ DEFAULT_STORAGE = "sqlite:///pyworkflow.db"  # a durable run is never silently k
 
 @lru_cache
 def _kind(runtime: str) -> str:
-    """Return what the runtime of a config string is offered as; every look for work asks, for each workflow."""
+    """Return what the runtime of a config string is offered as; each sweep asks, for each workflow."""
     return Spec.parse(runtime).name
 
 
@@ -71,7 +71,7 @@ class App:
     # -- settings --------------------------------------------------------------------
 
     def configure(self, **settings: Any) -> None:
-        """Set what is named, on top of what was set before; backends made by earlier settings are let go of.
+        """Set what is named, on top of what was set before; backends made by earlier settings are dropped.
 
         Raises:
             ConfigError: A setting is unknown, or its value makes no sense; nothing is changed then.
@@ -79,7 +79,10 @@ class App:
         explicit = self._explicit | settings
         resolved = resolve(explicit, plugins=self.plugins)
         if self._runtimes:
-            logger.warning("configure() was called while runs were under way; runs started before keep their backends")
+            logger.warning(
+                "configure() was called while runs were in progress; runs already started keep the previous storage "
+                "and runtime"
+            )
         self._explicit, self._settings, self._modes = explicit, resolved, {}
         self._storage, self._opened, self._runtimes, self._policies = None, False, {}, {}
         self._prepared, self._codec = False, None

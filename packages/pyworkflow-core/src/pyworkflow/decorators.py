@@ -64,7 +64,7 @@ def step(
         retry_policy: A policy, or its config string such as ``"exponential?base=2s"``; by default ``default_retry``.
         timeout: How long an attempt may take, as seconds, ``"30s"`` or a `timedelta`.
         at_most_once: Never run it a second time after its worker was lost; it fails with `StepInterrupted` then.
-        queue: Which workers carry it out, on runtimes that have queues.
+        queue: Which workers run it, on runtimes that have queues.
         heartbeat: An attempt that lets this time pass without ``current_step().heartbeat()`` counts as hung and fails
             with `StepTimeout`; for steps that take long and have no fixed limit.
         undo: A step that undoes this one. When the workflow fails or is cancelled, it runs for each completed call, the

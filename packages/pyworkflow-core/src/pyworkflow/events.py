@@ -15,7 +15,7 @@ Plain: TypeAlias = Any
 
 @frozen
 class CallStep:
-    """Carry out a step."""
+    """Run a step."""
 
     kind: ClassVar[str] = "step"
 
@@ -124,7 +124,7 @@ class RunStarted:
 
     Attributes:
         seed: Feeds `pyworkflow.random`, `uuid4` and the tokens of hooks; secret where those are.
-        parent: Whom the run's end is told to.
+        parent: The operation that the run's end answers.
         previous: The run that this one continues.
         fingerprint: Tells versions of the workflow's code apart; empty: unknown.
         deadline: When it is terminated, as one that it continues was asked to end by then.
@@ -200,7 +200,7 @@ class Posted:
 
 @frozen
 class Patched:
-    """The workflow was told that its history begins to know the change *id*."""
+    """`patched` answered True for the change *id*; from here on the history knows it."""
 
     at: datetime
     id: str
@@ -216,7 +216,7 @@ class Described:
 
 @frozen
 class Abandoned:
-    """The workflow waits no longer for a child or a hook: the child was told to stop, the hook is closed."""
+    """The workflow waits no longer for a child or a hook: the child was asked to stop, the hook is closed."""
 
     at: datetime
     op: int
@@ -306,7 +306,7 @@ class RunTerminated:
 
 @frozen
 class RunContinued:
-    """The workflow asked to go on as a new run, *run_id*, with these arguments and a history that begins anew."""
+    """The workflow asked to go on as a new run, *run_id*, with these arguments and a history of its own."""
 
     at: datetime
     run_id: str

@@ -39,7 +39,7 @@ class Storage(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish what is under way and let go of files, threads and connections. It can be opened again."""
+        """Finish what is in progress and release files, threads and connections. It can be opened again."""
 
     @abstractmethod
     async def create(
@@ -223,7 +223,7 @@ class Runtime(ABC):
     async def call(self, request: StartRequest) -> Plain:
         """Start a run, wait for its end, and return its encoded result, or raise the error that ended it.
 
-        A transient run may be carried out in the caller's own task, so that cancelling the caller cancels it.
+        A transient run may be executed in the caller's own task, so that cancelling the caller cancels it.
         """
 
     @abstractmethod
@@ -348,7 +348,7 @@ class Serves(Protocol):
     """What a runtime has whose workers are processes of their own kind, which ``pyworkflow worker`` becomes then."""
 
     def serve(self, *, concurrency: int | None, queues: Sequence[str], grace: timedelta) -> int:
-        """Work until told to stop, by the signals of that kind of worker; return the exit code of the process.
+        """Work until stopped by the signals of that kind of worker; return the exit code of the process.
 
         Called without a running event loop.
 

@@ -1,7 +1,7 @@
 """One connection, and a thread for it: what waits at the same moment is written in one transaction.
 
-A transaction that is alone, while the disk is quick and nobody else uses the file, is carried out where it was asked
-for: changing threads twice takes as long as the commit itself.
+A transaction that is alone, while the disk is quick and nobody else uses the file, is executed where it was
+submitted: changing threads twice takes as long as the commit itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from attrs import define, field
 
 from pyworkflow.errors import StorageBusy, StorageError, WorkflowError
+from pyworkflow_sqlite.delivery import deliver, settle
 from pyworkflow_sqlite.explanations import explained, name_of, unusable
 from pyworkflow_sqlite.schema import migrate
 
@@ -43,13 +44,13 @@ class _Item:
     operation: Operation[Any]
     writes: bool
     row: Row | None = None
-    future: asyncio.Future[Any] | Future[Any] | None = None  # None: it is carried out at once
+    future: asyncio.Future[Any] | Future[Any] | None = None  # None: it is executed at once
     loop: asyncio.AbstractEventLoop | None = None
 
 
 @define(eq=False)
 class _Done:
-    """What was carried out at once: who awaits its result lets others have their turn first."""
+    """What was executed at once: who awaits its result lets others have their turn first."""
 
     database: Database
     result: Any
@@ -115,7 +116,7 @@ class Database:
         return self._thread is not None and self._pid == os.getpid() and self._thread.is_alive()
 
     def close(self) -> None:
-        """Carry out what waits, close the connection, end the thread; blocks."""
+        """Execute what waits, close the connection, end the thread; blocks."""
         if self.is_open:
             thread, self._thread = self._thread, None
             for loop in list(self._gathered):
@@ -125,7 +126,7 @@ class Database:
             thread.join()
 
     def submit(self, operation: Operation[T], *, writes: bool, row: Row | None = None) -> Awaitable[T]:
-        """Have *operation* carried out, or the *row* that it comes to; what is returned belongs to the running loop."""
+        """Execute *operation*, or write the *row* that it amounts to; the result belongs to the running loop."""
         if self._thread is None or self._pid != os.getpid():
             self._reopen()
         self._submitted += 1
@@ -154,7 +155,7 @@ class Database:
         self.end_turn(len(items))
         if self._thread is None:
             error = StorageError(f"the storage {self.path} was closed")
-            _settle([(item.future, error) for item in items])
+            settle([(item.future, error) for item in items])
         else:
             self._queue.put(items)
 
@@ -178,7 +179,7 @@ class Database:
         return _Done(self, result)
 
     def _do_here(self, operation: Operation[Any]) -> _Done | None:
-        """Carry out *operation* at once; None: the connection or the file is in use."""
+        """Execute *operation* at once; None: the connection or the file is in use."""
         if not self._in_use.acquire(blocking=False):
             return None
         try:
@@ -197,7 +198,7 @@ class Database:
         self._submitted = 0
 
     def call(self, operation: Operation[T], *, writes: bool) -> T:
-        """Have the thread carry out *operation* and block until it has."""
+        """Have the thread execute *operation* and block until it has."""
         if self._thread is None or self._pid != os.getpid():
             self._reopen()
         future: Future[T] = Future()
@@ -238,7 +239,7 @@ class Database:
                     break
             with self._in_use:
                 results = self._carry_out(connection, batch, self.patience)
-            _deliver(batch, results)
+            deliver([(item.loop, item.future, result) for item, result in zip(batch, results, strict=True)])
             if self._written >= CHECKPOINT:
                 self._checkpoint(connection)
         with self._in_use:
@@ -325,7 +326,7 @@ class Database:
         return results
 
     def _commit(self, connection: sqlite3.Connection, statement: str = "commit", values: tuple[Any, ...] = ()) -> bool:
-        """Carry out what commits; return whether anything was written. Tests count these, and die at them."""
+        """Execute what commits; return whether anything was written. Tests count these, and die at them."""
         written = connection.execute(statement, values).rowcount != 0
         self.commits += written
         return written
@@ -376,28 +377,3 @@ def _add(connection: sqlite3.Connection, rows: Sequence[Row]) -> bool:
             connection.execute("rollback to rows")
             return False
     return True
-
-
-def _deliver(batch: Sequence[_Item], results: Sequence[Any]) -> None:
-    """Hand results to who waits, with one wake-up for each event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for item, result in zip(batch, results, strict=True):
-        if item.loop is None:
-            _settle([(item.future, result)])
-        else:
-            by_loop.setdefault(item.loop, []).append((item.future, result))  # type: ignore[arg-type]
-    for loop, settled in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_settle, settled)
-        except RuntimeError:  # the loop was closed; nobody waits any more
-            continue
-
-
-def _settle(settled: Sequence[tuple[Any, Any]]) -> None:
-    for future, result in settled:
-        if future.done():
-            continue
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)

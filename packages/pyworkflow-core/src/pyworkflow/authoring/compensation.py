@@ -36,7 +36,7 @@ def check_undo(step: Any, undo: Any) -> None:
 
 
 async def call_undoable(context: WorkflowContext, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Have *step* carried out, and note how to undo it."""
+    """Request *step*, and note how to undo it."""
     result = await context.call_step(step, args, kwargs)
     undo = step.options.undo
     assert undo is not None  # noqa: S101 -- why this is called

@@ -78,7 +78,7 @@ class WorkflowContext(Protocol):
         """Return the codec of the application."""
 
     def call_step(self, step: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """Return a coroutine that has *step* carried out and gives its result."""
+        """Return a coroutine that requests *step* and gives its result."""
 
     def call_child(
         self, workflow: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -153,7 +153,7 @@ def outside_workflow(what: str) -> None:
 
 @define
 class StepContext:
-    """The attempt of a step that is being carried out.
+    """The attempt of a step that is running.
 
     Attributes:
         run_id: The run that asked for the step.

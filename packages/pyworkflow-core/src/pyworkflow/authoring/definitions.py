@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 @frozen
 class StepOptions:
-    """How a step is carried out; None means: as configured.
+    """How a step runs; None means: as configured.
 
     Attributes:
         retries: How many attempts may follow the first one.
@@ -38,7 +38,7 @@ class StepOptions:
         heartbeat: Seconds within which an attempt has to call ``current_step().heartbeat()`` again and again.
         at_most_once: Never begin a second attempt after the worker of the first one was lost.
         undo: The step that undoes this one.
-        queue: Only workers that serve this queue carry it out, on runtimes that have queues.
+        queue: Only workers that serve this queue run it, on runtimes that have queues.
     """
 
     retries: int | None = None
@@ -111,7 +111,7 @@ class Step(_Definition, Generic[P, R]):
         registry.add_step(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Have it carried out, in a workflow; elsewhere call the function itself."""
+        """Request it, in a workflow; elsewhere call the function itself."""
         context = workflow_context.get()
         if context is None or step_context.get() is not None:
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Hooks: what a workflow opens in order to be told something from outside, by a person or another system."""
+"""Hooks: how a workflow waits for external events, of a person or another system."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class OpenedHook(Generic[T]):
             yield await self.take()
 
     def close(self) -> None:
-        """Take no more payloads; who sends one is told so."""
+        """Take no more payloads; sending one is an error then."""
         self._inbox.close()
 
 

@@ -32,7 +32,7 @@ class LocalRuntime(RuntimeByMode):
     Args:
         app: The application.
         lease: For how long this process is believed to live after its last sign of life.
-        sweep: How often it looks for runs that others left.
+        sweep: How often it polls for runs that others left.
         threads: How many sync steps run at once.
         kept: How many sleeping workflows stay in memory.
         replay: Rebuild workflows from history before each decision, for tests of replay.

@@ -75,7 +75,7 @@ RULES: dict[str, Rule] = {
             "{what} changes what outlives the run, and a replay changes it again; keep it in a variable of the "
             "workflow, or change it in a @step",
         ),
-        Rule("PW402", "not-awaited", "{what} is not awaited, so it is never carried out; write await {what}"),
+        Rule("PW402", "not-awaited", "{what} is not awaited, so it never runs; write await {what}"),
     )
 }
 

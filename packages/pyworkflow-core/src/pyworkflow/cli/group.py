@@ -1,4 +1,4 @@
-"""Groups of commands: how errors are told, where commands come from, what is said of an unknown one."""
+"""Groups of commands: how errors are reported, where commands come from, and what an unknown one gives."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Exit codes:
   3    the run is blocked, and goes on after somebody looked at it
   4    the run was cancelled or terminated
   70   an error in pyworkflow itself
-  130  interrupted; the run can be carried on
+  130  interrupted; the run can be resumed
 
 Settings come from the options, else from what a module configures, else from PYWORKFLOW_… variables, else from
 [tool.pyworkflow] in pyproject.toml. Installed plugins may add commands; `pyworkflow plugins` lists them.

@@ -10,7 +10,7 @@ MASK = "***"
 _WORDS = "password|passwd|secret|token|key|credential"
 _SECRET = re.compile(_WORDS, re.IGNORECASE)
 _OPTION = re.compile(rf"([^?&=\s]*(?:{_WORDS})[^?&=\s]*=)[^&]*", re.IGNORECASE)
-# Up to the last @: a password with an unescaped @ or / in it has to vanish whole.
+# Up to the last @: a password with an unescaped @ or / in it has to be masked whole.
 _PASSWORD = re.compile(r"(://[^:/?@\s]*):([^\n]*)@")
 _LONGEST = 80
 _LOOKED_AT = 4000  # the patterns are slow on long text

@@ -1,4 +1,4 @@
-"""Durable runs on a storage: workers, leases, steps, and what can be told to a run."""
+"""Durable runs on a storage: workers, leases, steps, and control from outside."""
 
 from __future__ import annotations
 

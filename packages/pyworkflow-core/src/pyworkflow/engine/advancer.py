@@ -96,7 +96,7 @@ class Advancer:
     # -- signals -----------------------------------------------------------------------
 
     def notify(self, jobs: Sequence[Job]) -> None:
-        """Have others look for *jobs*, which became due."""
+        """Notify others of *jobs*, which became due."""
         if jobs and self.signals.notify is not None:
             self.spawn(self.signals.notify(jobs))
 
@@ -345,7 +345,7 @@ class Advancer:
         held.park()
         self.runs.pop(held.run_id, None)
         self.kept.put(held.run_id, held.machine, held.length)
-        self.signals.settle(held.run_id, None)  # who waits for its end must look for it: it may go on elsewhere
+        self.signals.settle(held.run_id, None)  # who waits for its end must poll: it may go on elsewhere
         if wake is not None:
             self.signals.wake_at(wake)
         self._freed()

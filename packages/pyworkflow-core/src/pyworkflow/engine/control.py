@@ -193,14 +193,14 @@ class RunControl:
     # -- moving runs -----------------------------------------------------------------------
 
     async def adopt(self, run: Run, events: Sequence[Event]) -> None:
-        """Add a run that was exported elsewhere; one that was under way goes on here.
+        """Add a run that was exported elsewhere; one that was in progress goes on here.
 
         Raises:
             RunExists: There is a run with its id, or its idempotency key, already.
         """
         running, now = run.status is Status.RUNNING, self._clock.now()
         if running and any(isinstance(event, HandedOut) for event in events):
-            events = [*events, RunRetried(now)]  # the jobs are not here: what was handed out is the run's own again
+            events = [*events, RunRetried(now)]  # the jobs are not here: dispatched steps are the run's own again
         jobs = [Job(run.id, RUN_OP, now, run.workflow)] if running else []
         asked = [] if run.status.is_final else open_hooks(effective(events))
         hooks = [hook_of(run.id, command) for command in asked]
@@ -216,7 +216,7 @@ class RunControl:
 
         Raises:
             Conflict: It went on since; export it again.
-            RunEnded: It is not under way.
+            RunEnded: It is not in progress.
         """
         if run.status is not Status.RUNNING:
             raise ended(run)

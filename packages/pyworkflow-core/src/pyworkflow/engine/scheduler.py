@@ -1,7 +1,7 @@
 """Schedules as durable runs: one run for each scheduled workflow sleeps until the next time, and starts it.
 
 There is no process for it: the run is one like any other, advanced by whatever worker there is. It is started by the
-first worker that knows the workflow, and told of a changed schedule by the next one.
+first worker that knows the workflow, and signalled of a changed schedule by the next one.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class State:
     running: str | None = None
 
     def after(self, told: Control) -> State:
-        """Return what it knows after it was told something."""
+        """Return its state after a control message."""
         match told:
             case Control(do="pause"):
                 return evolve(self, paused=True)
@@ -137,7 +137,7 @@ async def _keep(flow: Workflow[..., Any], state: State) -> None:
 
 
 async def _wait(control: OpenedHook[Control], due: datetime | None) -> Control | None:
-    """Return what the schedule is told next, or None once it is *due*."""
+    """Return the next control message, or None once the schedule is *due*."""
     message: asyncio.Future[Any] = asyncio.ensure_future(control.take())
     timer: asyncio.Future[Any] = message if due is None else asyncio.ensure_future(primitives.sleep(due))
     try:
@@ -199,7 +199,7 @@ async def between(schedule: Schedule, start: datetime, end: datetime) -> list[da
 
 @_step("pyworkflow.schedule.going_on")
 async def going_on(run_id: str) -> bool:
-    """Whether a run, or one that continues it, is under way."""
+    """Whether a run, or one that continues it, is in progress."""
     try:
         return not (await _runs().control.newest(run_id)).status.is_final
     except RunNotFound:
@@ -229,7 +229,7 @@ async def begin(app: Any, runtime: Any) -> None:
 
 
 async def ensure(runtime: StoredRuntime, flows: Sequence[Workflow[..., Any]]) -> None:
-    """Start the runs of the schedules of *flows*, and tell those that are under way of changes."""
+    """Start the runs of the schedules of *flows*, and signal changes to those that are in progress."""
     for flow in flows:
         schedule, scheduler = flow.schedule, runtime.app.registry.workflows[flow.name + SUFFIX]
         if schedule is None:

@@ -137,7 +137,7 @@ class TransientRun:
         return inbox
 
     def _close_hooks(self) -> list[Posted]:
-        """Close all hooks; return the payloads that nobody read, for a workflow that begins anew."""
+        """Close all hooks; return the payloads that nobody read, for the workflow that continues."""
         opened, self._opened = self._opened, []
         for inbox in opened:
             if self.hooks.get(inbox.token) is inbox:
@@ -157,15 +157,15 @@ class TransientRun:
 
     @property
     def is_replaying(self) -> bool:
-        """Say no: nothing is replayed."""
+        """Return False: nothing is replayed."""
         return False
 
     def patched(self, change: str) -> bool:
-        """Say yes: nothing of an older version of the code is under way."""
+        """Return True: no run of an older version of the code is in progress."""
         return bool(change)
 
     def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NoReturn:
-        """Begin the workflow anew."""
+        """Begin the workflow again."""
         raise ContinueAsNew(args, kwargs)
 
     async def sleep(self, delay: float | None, until: datetime | None) -> None:

@@ -96,7 +96,7 @@ def _since_the_end(run: Run, events: Sequence[Event], end: Event, now: datetime)
             f"`pyworkflow runs terminate {run.id}` ends it as it is."
         )
     if isinstance(end, RunFailed) and (later := since_failure(events)):
-        yield f"Since that failure it carried out {later}; a retry does not take that back."
+        yield f"Since that failure it ran {later}; a retry does not undo that."
 
 
 def _alike(found: Mapping[int, Operation]) -> list[list[int]]:

@@ -54,12 +54,12 @@ def difference(recorded: Command, asked: Command | None, task: asyncio.Task[Any]
     if type(asked) is type(recorded) and asked is not None and asked.name == recorded.name:
         advice = (
             "Does it pass on what differs from time to time, or from process to process? `pyworkflow check` finds "
-            "that; have it from a @step. If its code was changed while the run was under way, put the old code back. "
+            "that; have it from a @step. If its code was changed while the run was in progress, put the old code back. "
             "Then retry the run"
         )
     else:
         advice = (
-            "Was its code changed while the run was under way? Put the old order back, or let new runs take the new "
+            "Was its code changed while the run was in progress? Put the old order back, or let new runs take the new "
             "code, then retry the run"
         )
     was = describe(recorded, asked)

@@ -225,7 +225,7 @@ class WorkflowEnvironment:
     # -- steps ---------------------------------------------------------------------------
 
     def step(self, step: Step[..., Any] | str) -> Double:
-        """Put a double in the place of a step; it returns None until it is told otherwise.
+        """Put a double in the place of a step; it returns None by default.
 
         Raises:
             ConfigError: No step has this name.

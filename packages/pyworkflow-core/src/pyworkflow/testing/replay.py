@@ -1,4 +1,4 @@
-"""Recorded histories as tests: a change of a workflow that would block runs under way fails here first."""
+"""Recorded histories as tests: a change of a workflow that would block runs in progress fails here first."""
 
 from __future__ import annotations
 

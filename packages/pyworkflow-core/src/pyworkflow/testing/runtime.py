@@ -208,7 +208,7 @@ class DurableConformance(RuntimeConformance, DurableSemantics):
 
     Attributes:
         can_retry: Whether a failed run can do once more what failed.
-        needs_its_process: Whether what a process carries out stops with it, and is taken over by another one.
+        needs_its_process: Whether what a process runs stops with it, and is recovered by another one.
     """
 
     can_retry: ClassVar[bool] = True
@@ -369,7 +369,7 @@ class DurableConformance(RuntimeConformance, DurableSemantics):
         assert {run.id for run in page.runs} == {first.id, second.id}
 
     async def lose(self) -> None:
-        """Lose the processes that carry steps out, and have others take their place; by default: this process."""
+        """Lose the processes that run steps, and have others take their place; by default: this process."""
 
     async def test_a_run_left_by_its_process_goes_on_in_another(self, make_app: MakeApp, log: str) -> None:
         async with make_app() as app:

@@ -54,7 +54,7 @@ def export(session: Session, run_id: str, output: str, move: bool) -> None:  # n
 @global_options
 @pass_session
 def import_(session: Session, files: tuple[str, ...]) -> None:
-    """Add runs from files that `runs export` wrote; those that were under way go on."""
+    """Add runs from files that `runs export` wrote; those that were in progress go on."""
     found = [from_json(Path(file).read_bytes(), file) for file in files]
 
     async def asked(runtime: DurableRuntime) -> None:
@@ -73,7 +73,7 @@ def import_(session: Session, files: tuple[str, ...]) -> None:
 def replay(target: str, files: tuple[str, ...]) -> None:
     """Replay exported histories against today's code; exit code 1 if a run could not go on with it.
 
-    No step runs and nothing is written. In CI this finds the change that would block runs under way.
+    No step runs and nothing is written. In CI this finds the change that would block runs in progress.
     """
     workflow, failed = load_workflow(target), 0
     for file in files:

@@ -54,7 +54,7 @@ class _Call:
 )
 @click.option("--run-id", metavar="ID", help="The run's id. If there is such a run already, go on with it.")
 @click.option("--idempotency-key", metavar="KEY", help="Start at most one run with this key.")
-@click.option("--durable/--transient", default=None, help="For a workflow that does not say itself.")
+@click.option("--durable/--transient", default=None, help="Mode for workflows that do not set durable=.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @global_options
 @pass_session
@@ -238,7 +238,7 @@ def _how_to_go_on(app: App, handle: RunHandle[Any] | None, workflow: Workflow[..
     if handle.runtime.records is None or workflow.durable is False:
         return "interrupted; the run was transient, so nothing of it is left"
     words = f"run {quoted(call.target)} --run-id {handle.id}"
-    return f"interrupted; run {handle.id} is handed back. Go on with it: {call.session.command(app, words)}"
+    return f"interrupted; run {handle.id} is released. Resume it: {call.session.command(app, words)}"
 
 
 @contextmanager

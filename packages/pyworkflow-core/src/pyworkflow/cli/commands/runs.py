@@ -44,7 +44,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--status", type=_status, help="Only runs that are doing so.")
+@click.option("--status", type=_status, help="Only runs with this status.")
 @click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
 @click.option("--where", multiple=True, metavar="NAME=VALUE", help="Only runs with this attribute; may be repeated.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
@@ -93,7 +93,7 @@ def list_(  # noqa: PLR0917 -- one for each option
 
 @runs.command(short_help="Draw a timeline of a run.")
 @click.argument("run_id", metavar="RUN")
-@click.option("--follow", "-f", is_flag=True, help="Show it anew as it goes on, until it ends.")
+@click.option("--follow", "-f", is_flag=True, help="Keep updating until the run ends.")
 @_json_option
 @global_options
 @pass_session
@@ -235,7 +235,7 @@ def retry(session: Session, run_id: str) -> None:
     found, later = session.ask(asked)
     say(f"run {found} goes on as soon as a worker takes it")
     if later:
-        say(f"what it carried out after it had failed is not taken back by that: {later}")
+        say(f"what it ran after it had failed is not undone by that: {later}")
 
 
 @runs.command()

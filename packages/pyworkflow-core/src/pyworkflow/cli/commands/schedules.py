@@ -30,7 +30,7 @@ def schedules() -> None:
 @global_options
 @pass_session
 def list_(session: Session, as_json: bool) -> None:  # noqa: FBT001 -- by keyword, from click
-    """List the schedules that are under way, and their next times."""
+    """List the active schedules and their next times."""
     found = session.ask(_all)
     if as_json:
         print_json([_report(name, state) for name, state in found])
@@ -70,7 +70,7 @@ def resume(session: Session, name: str) -> None:
 def trigger(session: Session, name: str) -> None:
     """Start a run now, whatever the time."""
     _tell(session, name, Control("trigger"))
-    say(f"a run of {name} is started as soon as a worker takes up the schedule")
+    say(f"a run of {name} is started as soon as a worker resumes the schedule")
 
 
 @schedules.command(short_help="Start the runs of a stretch of time that has passed.")
@@ -82,7 +82,7 @@ def trigger(session: Session, name: str) -> None:
 def backfill(session: Session, name: str, start: str, end: str) -> None:
     """Start the runs of a stretch of time that has passed; those that were started then are not started again."""
     _tell(session, name, Control("backfill", _time(start, "--start"), _time(end, "--end")))
-    say(f"the runs of {name} are started as soon as a worker takes up the schedule")
+    say(f"the runs of {name} are started as soon as a worker resumes the schedule")
 
 
 def _time(text: str, option: str) -> datetime:
@@ -100,7 +100,7 @@ def _tell(session: Session, name: str, control: Control) -> None:
             await tell(stored(runtime), name, control)
         except RunNotFound:
             known = ", ".join(sorted(one for one, _ in await _all(runtime))) or "none at all"
-            msg = f"workflow {name!r} has no schedule under way; there are: {known}. Workers start them"
+            msg = f"workflow {name!r} has no active schedule; there are: {known}. Workers start them"
             raise ConfigError(msg) from None
 
     session.ask(asked)

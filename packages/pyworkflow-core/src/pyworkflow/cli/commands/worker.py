@@ -1,4 +1,4 @@
-"""``pyworkflow worker``: takes part in the work until it is told to stop."""
+"""``pyworkflow worker``: runs a worker until it is stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pyworkflow.errors import ConfigError
 from pyworkflow.ports import Serves
 
 
-@click.command(short_help="Carry on what is due.")
+@click.command(short_help="Run a worker: resume waiting and interrupted runs.")
 @click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
 @click.option(
     "--grace", default="10s", show_default=True, metavar="TIME", help="How long running steps may go on at the end."
@@ -86,5 +86,5 @@ async def _work(app: App, names: str, grace: float) -> None:
         async with app, app.worker(grace=grace):
             say(f"working on {described(app)}: {names}; stop with Ctrl-C or SIGTERM")
             await stop.wait()
-            say("stopping: running steps may end, the rest is handed back")
+            say("stopping: running steps may end, the rest is released")
     say("stopped")

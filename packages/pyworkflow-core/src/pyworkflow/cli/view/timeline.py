@@ -96,7 +96,7 @@ class Timeline:
 
     Attributes:
         end: When it ended or was blocked; else the present.
-        recoveries: How often a worker was lost while it carried out steps.
+        recoveries: How often a worker was lost while it ran steps.
         outcome: The event that ended or blocked it.
     """
 

@@ -196,8 +196,8 @@ async def failing_parent() -> None:
 
 @workflow(name="kit.waiting_child")
 async def waiting_child(log: str) -> None:
-    await write(log, "child waits")
-    try:
+    try:  # around the first step too: it may be cancelled between what the step did and the record of it
+        await write(log, "child waits")
         await sleep("1 day")
     finally:
         await write(log, "child cleaned up")

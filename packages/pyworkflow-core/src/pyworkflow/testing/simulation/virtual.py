@@ -312,7 +312,7 @@ class Pulse:
             self._later(self._interval)
 
     def stop(self) -> None:
-        """Beat no more, and hand back."""
+        """Beat no more, and release."""
         self._stopped = True
         with suppress(Exception):  # as the real one
             self._last()
