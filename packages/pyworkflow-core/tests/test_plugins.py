@@ -133,7 +133,7 @@ def test_known_backend_that_is_not_installed_names_its_package(installed, kind, 
     assert str(caught.value).startswith(f"there is no {kind} {name!r}\n")
     assert (
         f"it comes with the package 'pyworkflow-{extra}': install pyworkflow-{extra}, "
-        f"e.g. pip install 'pyworkflow[{extra}]' from the wheels you built"
+        f"e.g. pip install --find-links dist 'pyworkflow[{extra}]', after python3 dev.py nox -s dist in a clone"
     ) in str(caught.value)
 
 

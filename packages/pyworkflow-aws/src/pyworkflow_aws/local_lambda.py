@@ -43,7 +43,10 @@ def dev(module: str, name: str | None, port: int, timeout: str, *, skip_time: bo
     try:
         from pyworkflow_aws.testing import Endpoint
     except ImportError as error:
-        msg = f"a local Lambda needs what comes with pip install 'pyworkflow-aws[dev]': {error}"
+        msg = (
+            f"a local Lambda needs pyworkflow-aws with its extra 'dev', e.g. pip install --find-links dist "
+            f"'pyworkflow-aws[dev]', after python3 dev.py nox -s dist in a clone: {error}"
+        )
         raise ConfigError(msg) from None
     root, target = _place(module)
     name = name or target.partition(":")[0].rpartition(".")[2]

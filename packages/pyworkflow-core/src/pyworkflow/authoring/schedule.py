@@ -236,7 +236,8 @@ def _parsed(cron: str, after: datetime) -> CronSim:
     except ModuleNotFoundError as error:
         msg = (
             "schedules need the package 'cronsim': install pyworkflow-core with its extra 'schedules', "
-            "e.g. pip install 'pyworkflow-core[schedules]' from the wheels you built"
+            "e.g. pip install --find-links dist 'pyworkflow-core[schedules]', "
+            "after python3 dev.py nox -s dist in a clone"
         )
         raise ConfigError(msg) from error
     try:

@@ -19,7 +19,8 @@ def main(args: Sequence[str] | None = None) -> int:
     if missing:
         sys.stderr.write(
             f"pyworkflow: the command line needs {' and '.join(missing)}: install pyworkflow-core with its extra "
-            "'cli', e.g. pip install 'pyworkflow-core[cli]' from the wheels you built\n"
+            "'cli', e.g. pip install --find-links dist 'pyworkflow-core[cli]', after python3 dev.py nox -s dist in "
+            "a clone\n"
         )
         return 2
     from pyworkflow.cli.root import cli

@@ -63,7 +63,10 @@ def version(package: str) -> str | None:
 
 def advice(extra: str) -> str:
     """Return how to get the package behind one of our extras."""
-    return f"install pyworkflow-{extra}, e.g. pip install 'pyworkflow[{extra}]' from the wheels you built"
+    return (
+        f"install pyworkflow-{extra}, e.g. pip install --find-links dist 'pyworkflow[{extra}]', "
+        "after python3 dev.py nox -s dist in a clone"
+    )
 
 
 def conflicts() -> list[str]:
