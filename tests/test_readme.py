@@ -139,9 +139,9 @@ def test_a_command_that_sets_up_names_what_exists(command):
         return
     assert (program, rest[0]) == ("pip", "install"), "a command that no test knows"
     for part in (word for word in rest[1:] if word.startswith("./")):
-        folder, _, extra = part.rstrip("]").partition("[")
+        folder, _, extras = part.rstrip("]").partition("[")
         project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
-        assert not extra or extra in project["optional-dependencies"]
+        assert set(filter(None, extras.split(","))) <= set(project.get("optional-dependencies", {}))
 
 
 LINKED = re.findall(r"\]\(([^)#:]+)\)|`((?:packages|tests)/[\w/.-]+\.py)`", README)
