@@ -299,6 +299,23 @@ async def test_a_transient_run_that_continues_keeps_what_it_has_not_read(app: Ap
     assert await handle.result("20s") == ["a", "b", "bye"]
 
 
+@workflow(name="sem.transient_closes", durable=False)
+async def transient_closes() -> str:
+    hook("first", str, token="closes", many=True).close()
+    again = hook("again", str, token="closes", many=True)  # the token is free
+    again.close()
+    return await hook("go", str, token="closes-go")
+
+
+async def test_a_closed_hook_of_a_transient_run_refuses_payloads(app: App) -> None:
+    handle = await pyworkflow.start(transient_closes)
+    await asyncio.sleep(0)
+    with pytest.raises(HookClosed):
+        await pyworkflow.resume_hook("closes", "x")
+    await pyworkflow.resume_hook("closes-go", "on")
+    assert await handle.result("20s") == "on"
+
+
 # -- children ------------------------------------------------------------------------------
 
 

@@ -45,6 +45,10 @@ class Semantics:
                 await app.call(kit.failing_parent)
         assert isinstance(caught.value.__cause__, Declined)
 
+    async def test_a_step_gets_a_copy_of_its_arguments_and_gives_one_of_its_result(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            assert await app.call(kit.lists) == [[1], [1, 2, 3, 2], [1, 2, 3]]
+
     async def test_a_run_continues_as_new(self, make_app: MakeApp, log: str) -> None:
         async with make_app() as app:
             assert await app.call(kit.countdown, (log, 3)) == "lift off"

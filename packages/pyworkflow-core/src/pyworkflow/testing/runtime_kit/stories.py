@@ -329,3 +329,17 @@ async def hangs(beats: int) -> str:
 @workflow(name="kit.watched")
 async def watched(beats: int) -> str:
     return await hangs(beats)
+
+
+@step(name="kit.lengthen")
+async def lengthen(items: list[int]) -> list[int]:
+    items.append(2)
+    return items
+
+
+@workflow(name="kit.lists")
+async def lists() -> list[list[int]]:
+    given = [1]
+    result = await lengthen(given)
+    result.append(3)
+    return [given, await lengthen(result), result]
