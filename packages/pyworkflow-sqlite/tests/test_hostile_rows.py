@@ -151,6 +151,25 @@ async def test_a_damaged_run_is_set_aside_and_the_others_go_on(
         await runtime.purge(NOW + timedelta(days=36500), [Status.COMPLETED])
 
 
+MISSING = {
+    "the first events missing": "its first events are missing",
+    "no events at all": "its first events are missing",
+    "fewer events than counted": "0 events at number 1 instead of 2",
+    "a gap": "events 3 to 100 are missing",
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", MISSING)
+async def test_an_error_names_the_events_that_are_missing(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    await prepared(path)
+    damage(path, DAMAGE[kind])
+    async with an_app(path) as app:
+        with pytest.raises(DamagedHistory, match=f"history of run 'bad' is damaged: {MISSING[kind]}"):
+            await app.recorded().history("bad")
+
+
 # -- names -----------------------------------------------------------------------------------------------
 
 NAMES = [
