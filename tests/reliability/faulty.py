@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from pyworkflow import engine
+from pyworkflow.engine import StoredRuntime
 from pyworkflow.errors import StorageError
 from pyworkflow.ports import Storage
 from pyworkflow.testing.simulation.faults import Faults, FaultyStorage
@@ -77,4 +78,6 @@ def _is_of_a_worker() -> bool:
     """Whether the task that calls is one of a worker, and not of who started runs or waits for them."""
     task = asyncio.current_task()
     code = None if task is None else getattr(task.get_coro(), "cr_code", None)
-    return code is not None and Path(code.co_filename).parent == _WORKERS
+    if code is None or code is StoredRuntime._begin.__code__:  # the task in which a start creates its run
+        return False
+    return Path(code.co_filename).parent == _WORKERS

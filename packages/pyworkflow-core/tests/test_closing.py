@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from test_stepjobs import rescuers, team
 from worker_flows import durable
+from worker_teams import rescuers, team
 
 from pyworkflow import sleep, step, workflow
 from pyworkflow.backends.memory import MemoryStorage

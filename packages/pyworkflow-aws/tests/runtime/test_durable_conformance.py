@@ -8,3 +8,4 @@ class TestDurableLambda(DurableConformance):
     children_are_runs = False  # they are a part of the execution of their parent
     guards_tokens = False  # AWS has no index of callbacks by name
     needs_its_process = False  # AWS carries the work
+    awaits = range(1, 5)  # each takes a second or two

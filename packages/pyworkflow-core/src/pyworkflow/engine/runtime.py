@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ class StoredRuntime(DurableRuntime):
         self.threads = StepThreads(self.options.threads)
         self._waiters = EndWaiters(self._holds)
         self._sweeper: Sweeper | None = None
+        self._beginning: set[asyncio.Task[Run | None]] = set()
 
     @property
     def clock(self) -> Clock:
@@ -72,19 +74,24 @@ class StoredRuntime(DurableRuntime):
         started = RunStarted(
             now, workflow.name, request.args, request.kwargs, new_seed(), fingerprint=workflow.fingerprint
         )
+        # In a task of its own: a caller that is cancelled meanwhile would leave a run that this worker holds by its
+        # lease and does not know of (`Callers` in the kit cancels at each await).
+        beginning = asyncio.create_task(self._begin(run, started, workflow))
+        self._beginning.add(beginning)
+        beginning.add_done_callback(self._beginning.discard)
+        existing = await asyncio.shield(beginning)
+        return run.id if existing is None else _same(run, existing, request)
+
+    async def _begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
         try:
-            existing = await self._begin(run, started, workflow)
+            if self.begins:
+                return await (await self.ensure_worker()).begin(run, started, workflow)
+            job = Job(run.id, RUN_OP, started.at, workflow.name)
+            existing = await create_once(await self.storage(), evolve(run, length=1), [started], [job])
         except StorageError:
             if self._sweeper is not None:
                 self._sweeper.doubtful = True
             raise
-        return run.id if existing is None else _same(run, existing, request)
-
-    async def _begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
-        if self.begins:
-            return await (await self.ensure_worker()).begin(run, started, workflow)
-        job = Job(run.id, RUN_OP, started.at, workflow.name)
-        existing = await create_once(await self.storage(), evolve(run, length=1), [started], [job])
         if existing is None:
             await self.notify([job])
         return existing
@@ -168,6 +175,7 @@ class StoredRuntime(DurableRuntime):
 
     async def close(self, grace: float = 0.0) -> None:
         """Begin nothing more, give running steps *grace* seconds, release what is held."""
+        await asyncio.gather(*self._beginning, return_exceptions=True)
         if self._sweeper is not None:
             await self._sweeper.close(grace)
 

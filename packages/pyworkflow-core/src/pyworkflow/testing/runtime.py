@@ -34,6 +34,7 @@ from pyworkflow.handle import RunHandle
 from pyworkflow.model import RunQuery, Status
 from pyworkflow.testing.runtime_kit import stories
 from pyworkflow.testing.runtime_kit import workflows as kit
+from pyworkflow.testing.runtime_kit.callers import Callers
 from pyworkflow.testing.runtime_kit.semantics import DurableSemantics, Semantics
 from pyworkflow.testing.runtime_kit.workflows import notes
 from pyworkflow.testing.until import until
@@ -203,7 +204,7 @@ class RuntimeConformance(Semantics):
             await until(lambda: "forever ends" in notes(log))
 
 
-class DurableConformance(RuntimeConformance, DurableSemantics):
+class DurableConformance(RuntimeConformance, DurableSemantics, Callers):
     """What holds where runs are recorded.
 
     Attributes:

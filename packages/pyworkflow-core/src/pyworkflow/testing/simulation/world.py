@@ -20,6 +20,7 @@ from pyworkflow.errors import HookClosed, RunEnded, StorageError
 from pyworkflow.events import CancelRequested, RunCompleted, RunFailed, RunStarted
 from pyworkflow.model import Hook, Status
 from pyworkflow.ports import DurableRuntime, Storage
+from pyworkflow.testing.cancelling import CancelledAt
 from pyworkflow.testing.simulation.faults import Faults, FaultyStorage
 from pyworkflow.testing.simulation.invariants import Ledger
 from pyworkflow.testing.simulation.scenarios import Broken, fits, random_tree, tree
@@ -114,6 +115,7 @@ class World:
     strikes: int = 0
     schedule: Schedule = field(init=False)
     chance: Random = field(init=False)
+    gone: Random = field(init=False)
     faults: Faults = field(init=False)
     ledger: Ledger = field(init=False)
     outside: Process = field(init=False)
@@ -124,6 +126,7 @@ class World:
 
     def __attrs_post_init__(self) -> None:
         self.chance = Random(f"{self.seed} world")
+        self.gone = Random(f"{self.seed} callers")
         self.schedule = Schedule(Random(f"{self.seed} schedule"), after_turn=self._trouble)
         self.faults = Faults(Random(f"{self.seed} faults"), self.without, note=self.note)
         self.ledger = Ledger(self.make_storage(), self.note, self._hook_opened)
@@ -162,7 +165,10 @@ class World:
             self._spawn()
         self.outside.call_later(CALM, self._calm)
         numbers = range(self.chance.randint(2, MOST_RUNS))
-        await asyncio.gather(*(self._client(n) for n in numbers if self.only is None or n in self.only))
+        clients = [self._client(n) for n in numbers if self.only is None or n in self.only]
+        if self.only is None and self.gone.random() < 0.5:
+            clients.append(self._client(MOST_RUNS, begin=self.gone.uniform(CALM, CALM + 5)))
+        await asyncio.gather(*clients)
         before: dict[str, Status] = {}
         while before != self.ledger.statuses:
             while self.ledger.open_runs:
@@ -177,14 +183,14 @@ class World:
         self._look_at_ends()
         await self.ledger.review(tree.body, self.chance)
 
-    async def _client(self, number: int) -> None:
-        """Start a run, and perhaps cancel it."""
+    async def _client(self, number: int, begin: float = 0.0) -> None:
+        """Start a run, and perhaps cancel it; if it begins late, no process ends any more and leaves it to another."""
         chance, name = Random(f"{self.seed} run {number}"), f"r{number}"
         parts, times = random_tree(chance), chance.choice([0, 0, 0, 0, 1, 2])
         arguments = (name, parts, times, chance.random() < 0.15)
         stops = chance.choice([None, None, None, chance.uniform(0, 20)])
         grace = chance.choice([None, None, timedelta(seconds=chance.uniform(0, 10))])
-        await asyncio.sleep(chance.uniform(0, 10))
+        await asyncio.sleep(begin or chance.uniform(0, 10))
         self.note(f"client starts {name}: {arguments}")
         await self.insist(lambda app: app.start(tree, arguments, run_id=name, idempotency_key=f"key-{name}"))
         if stops is not None:
@@ -203,7 +209,13 @@ class World:
         await self.insist(lambda app: app.resume_hook(hook.name, f"to {hook.name}"), HookClosed)
 
     async def insist(self, act: Callable[[App], Coroutine[Any, Any, Any]], *answers: type[Exception]) -> None:
-        """Have some process do something, again and again until it has been done, or *answers* says that it was."""
+        """Have some process do something, again and again until it has been done, or *answers* says that it was.
+
+        Some callers go away first: what they began is cancelled at one of its awaits.
+        """
+        if self.gone.random() < 0.3:
+            number = self.gone.randint(1, 6)
+            await self.ask(lambda app: CancelledAt(act(app), number).result())
         while True:
             outcome = await self.ask(act)
             if isinstance(outcome, BaseException) and not isinstance(outcome, answers):
