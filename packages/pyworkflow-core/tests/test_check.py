@@ -184,10 +184,6 @@ BROKEN = [
     ("from concurrent.futures import ProcessPoolExecutor\nProcessPoolExecutor()", "PW204"),
     ("await asyncio.to_thread(print)", "PW204"),
     ("asyncio.get_running_loop().run_in_executor(None, print)", "PW204"),
-    # waiting in no order
-    ("await asyncio.wait(items)", "PW301"),
-    ("for item in asyncio.as_completed(items):\n    await item", "PW301"),
-    ("from asyncio import wait\nawait wait(items)", "PW301"),
     # sets
     ("for x in {1, 2}:\n    pass", "PW302"),
     ("for x in set(items):\n    pass", "PW302"),
@@ -250,6 +246,8 @@ FINE = [
     "await asyncio.wait_for(charge(order), 1)",
     "done, pending = await pyworkflow.wait(items)",
     "for item in pyworkflow.as_completed(items):\n    await item",
+    "for item in asyncio.as_completed(items):\n    await item",
+    "await asyncio.wait(items)",
     "asyncio.get_running_loop().time()",
     "asyncio.Lock(), asyncio.Queue(), asyncio.Event()",
     "datetime(2026, 1, 1, tzinfo=UTC)",

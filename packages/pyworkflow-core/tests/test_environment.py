@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -169,6 +170,26 @@ async def test_a_step_that_was_lost_in_a_crash_is_tried_again(workflow_env: Work
         handle = await env.start(order_flow, "o-1")
         await env.crash()
         assert await env.result(handle) == "paid at attempt 2"
+
+
+calls = itertools.count()
+
+
+@workflow(name="env.counts_calls")
+async def counts_calls() -> None:
+    for _ in range(next(calls)):  # noqa: PW401 -- that this shows is tested
+        pyworkflow.random()
+
+
+async def test_what_a_workflow_takes_from_outside_its_history_is_named(
+    workflow_env: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    async with workflow_env as env:
+        handle = await env.start(counts_calls)
+        await env.result(handle)
+        (tmp_path / "history.json").write_text(to_json(await handle.run(), await handle.history()))
+    with pytest.raises(AssertionError, match=r"two replays of the history differ.*lanes"):
+        assert_replays(counts_calls, tmp_path)
 
 
 async def test_histories_are_replayed_as_tests(workflow_env: WorkflowEnvironment, tmp_path: Path) -> None:

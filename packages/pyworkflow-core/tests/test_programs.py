@@ -38,6 +38,7 @@ from pyworkflow.events import (
     StartTimer,
 )
 from pyworkflow.replay.machine import Machine
+from pyworkflow.replay.state import State, first_difference, state_of
 
 EXAMPLES = int(os.environ.get("PYWORKFLOW_EXAMPLES", "2000"))
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,7 +79,10 @@ programs = st.recursive(
         st.tuples(st.just("gather"), st.lists(inner, max_size=3)),
         st.tuples(st.just("group"), st.lists(inner, max_size=3)),
         st.tuples(st.just("race"), st.lists(inner, min_size=1, max_size=3)),
+        st.tuples(st.just("wait"), st.lists(inner, max_size=4)),
+        st.tuples(st.just("completed"), st.lists(inner, max_size=4)),
         st.tuples(st.just("limit"), inner, st.integers(1, 4)),
+        st.tuples(st.just("until"), inner, st.integers(1, 4)),
         st.tuples(st.just("tidy"), inner),
         st.tuples(st.just("shield"), inner),
     ),
@@ -86,7 +90,7 @@ programs = st.recursive(
 )
 
 
-async def perform(program: Program, trace: list[Any], path: str = "") -> None:  # noqa: C901, PLR0912 -- one case a kind
+async def perform(program: Program, trace: list[Any], path: str = "") -> None:  # noqa: C901, PLR0912, PLR0915 -- one case a kind
     context: Any = workflow_context.get()
     kind, *rest = program
     try:
@@ -100,7 +104,9 @@ async def perform(program: Program, trace: list[Any], path: str = "") -> None:  
             case "hook":
                 await wait_for_hook(context, trace, path, many=rest[0])
             case "chance":
-                trace.append([path, "chance", pyworkflow.random(), str(pyworkflow.uuid4()), str(pyworkflow.now())])
+                clock = asyncio.get_running_loop().time()
+                seen = [pyworkflow.random(), str(pyworkflow.uuid4()), str(pyworkflow.now()), clock]
+                trace.append([path, "chance", *seen])
             case "seq":
                 for n, part in enumerate(rest[0]):
                     await perform(part, trace, f"{path}.{n}")
@@ -113,9 +119,22 @@ async def perform(program: Program, trace: list[Any], path: str = "") -> None:  
                         group.create_task(perform(part, trace, f"{path}.{n}"))
             case "race":
                 await race([perform(part, trace, f"{path}.{n}") for n, part in enumerate(rest[0])])
+            case "wait":
+                tasks = {asyncio.create_task(perform(part, trace, f"{path}.{n}")) for n, part in enumerate(rest[0])}
+                names = {task: n for n, task in enumerate(tasks)}
+                while tasks:
+                    done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                    trace.append([path, "done", [names[task] for task in done]])
+            case "completed":
+                parts = [perform(part, trace, f"{path}.{n}") for n, part in enumerate(rest[0])]
+                for part in asyncio.as_completed(parts):
+                    await part
             case "limit":
                 async with asyncio.timeout(rest[1]):
                     await perform(rest[0], trace, path + ".t")
+            case "until":
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + rest[1]):
+                    await perform(rest[0], trace, path + ".u")
             case "tidy":
                 try:
                     await perform(rest[0], trace, path + ".b")
@@ -153,18 +172,23 @@ def machine_of(program: Program) -> Machine:
     return Machine(body, "run-1")
 
 
-def live(program: Program, chance: Random) -> list[Event]:
-    """Answer what is open, in an order that *chance* picks, until the workflow ends; return the history."""
+def live(program: Program, chance: Random, states: dict[int, State] | None = None) -> list[Event]:
+    """Answer what is open, in an order that *chance* picks, until the workflow ends; return the history.
+
+    The states of the machine, by the length of history, go to *states*. Facts come from hosts whose clocks differ.
+    """
     machine, history, now, answered = machine_of(program), [], T0, []
     news: list[Event] = [STARTED]
     for _ in range(400):
         turn = machine.advance(news, now)
         history += turn.events
+        if states is not None:
+            states[len(history)] = state_of(machine)
         if turn.outcome is not None:
             history.append(turn.outcome)
             break
         now += timedelta(seconds=chance.random())
-        news = happens(machine, now, chance, answered)
+        news = happens(machine, now + timedelta(seconds=chance.choice([0, 0, 0.3, -0.3, -5])), chance, answered)
     else:
         pytest.fail(f"the workflow did not end: {program}")
     machine.close()
@@ -206,7 +230,8 @@ def end_of(machine: Machine, history: list[Event]) -> Event | None:
 @given(program=programs, seed=st.integers(0, 1 << 30), cuts=st.lists(st.floats(0, 1), max_size=3))
 @pytest.mark.timeout(600)
 def test_live_and_replay_are_the_same_wherever_history_is_cut(program: Program, seed: int, cuts: list[float]) -> None:
-    history = live(program, Random(seed))
+    states: dict[int, State] = {}
+    history = live(program, Random(seed), states)
     *past, last = history
 
     whole = machine_of(program)
@@ -220,8 +245,10 @@ def test_live_and_replay_are_the_same_wherever_history_is_cut(program: Program, 
         parts = machine_of(program)
         at = int(cut * len(past))
         parts.replay(past[:at])
-        for event in past[at:]:
+        for length, event in enumerate(past[at:], at + 1):
             parts.feed([event])
+            if length in states:
+                assert first_difference(states[length], state_of(parts)) == ""
         assert parts.pending.keys() == whole.pending.keys()
         assert end_of(parts, history) == end_of(whole, history)
         parts.close()

@@ -15,13 +15,11 @@ class Breach:
         rule: The id of the rule.
         node: Where it is broken.
         what: The code at fault, for the rule's text.
-        instead: What to write, where the rule's text leaves that open.
     """
 
     rule: str
     node: ast.expr | ast.stmt
     what: str
-    instead: str = ""
 
 
 def shown(node: ast.AST, limit: int = 60) -> str:

@@ -130,7 +130,7 @@ def _lines(breach: Breach) -> tuple[int, ...]:
 
 def _finding(breach: Breach, workflow: Function, way: tuple[str, ...], module: Module) -> Finding:
     node = breach.node
-    message = RULES[breach.rule].text.format(what=breach.what, instead=breach.instead)
+    message = RULES[breach.rule].text.format(what=breach.what)
     if way:
         message += f" (workflow {workflow.name!r} gets here by {' > '.join(f'{name}()' for name in way)})"
     column = module.column(node.lineno, node.col_offset)

@@ -69,7 +69,6 @@ _NAMES: dict[str, dict[str, str]] = {
         "asgiref.sync": "sync_to_async",
         "asyncio": "run_coroutine_threadsafe to_thread",
     },
-    "PW301": {"asyncio": "as_completed wait"},
 }
 
 FORBIDDEN: dict[str, str] = {
@@ -113,8 +112,6 @@ _WITHOUT = {
     "time.strftime": 2,
 }
 """How many arguments make it harmless: a seed, or a time of the caller's."""
-
-INSTEAD = {"asyncio.wait": "pyworkflow.wait()", "asyncio.as_completed": "pyworkflow.as_completed()"}
 
 METHODS = {
     "run_in_executor": "PW204",

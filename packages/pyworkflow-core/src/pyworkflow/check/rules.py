@@ -63,7 +63,6 @@ RULES: dict[str, Rule] = {
             f"{{what}} runs beside the workflow, in an order that no replay repeats; {_STEP}, or use "
             "asyncio.gather() for steps",
         ),
-        Rule("PW301", "unordered-wait", "{what} goes through a set, whose order changes on replay; use {instead}"),
         Rule(
             "PW302",
             "set-order",

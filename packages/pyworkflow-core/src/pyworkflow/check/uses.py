@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from pyworkflow.check.breach import Breach, shown
-from pyworkflow.check.forbidden import INSTEAD, METHODS, PATH_METHODS, broken_by
+from pyworkflow.check.forbidden import METHODS, PATH_METHODS, broken_by
 from pyworkflow.check.names import Scope
 from pyworkflow.check.program import Program
 from pyworkflow.check.shapes import Shape, shape_of
@@ -37,7 +37,7 @@ def _named(name: str, node: ast.expr, call: ast.Call | None) -> Iterator[Breach]
     what = shown(node) + ("()" if call is not None else "")
     if call is None and part.rpartition(".")[2] != shown(node).rpartition(".")[2]:
         what += f" ({part.removeprefix('builtins.')})"
-    yield Breach(rule, call or node, what, INSTEAD.get(part, ""))
+    yield Breach(rule, call or node, what)
 
 
 def _method(func: ast.Attribute, call: ast.Call, scope: Scope) -> Iterator[Breach]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from pyworkflow.engine.appending import NOT_OURS, Appender
-from pyworkflow.errors import DamagedHistory, StorageError
+from pyworkflow.errors import DamagedHistory, RunNotFound, StorageError
 from pyworkflow.events import Event, Failed, Retrying
 from pyworkflow.model import RUN_OP, Append, Job, Lease
 from pyworkflow.replay.decision import after_loss
@@ -151,4 +151,5 @@ class RemoteSteps:
     async def _append(self, append: Append) -> None:
         await self.appender.append((append, None))
         if self.observe is not None:
-            self.observe(await self.appender.storage.run(append.run_id), append.events)
+            with suppress(StorageError, RunNotFound):  # what is written is written, whoever is shown it
+                self.observe(await self.appender.storage.run(append.run_id), append.events)

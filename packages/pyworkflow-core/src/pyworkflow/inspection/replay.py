@@ -9,6 +9,7 @@ from pyworkflow.errors import NonDeterminism
 from pyworkflow.events import Event, RunStarted
 from pyworkflow.replay.history import effective
 from pyworkflow.replay.machine import Machine
+from pyworkflow.replay.state import first_difference, state_of
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Workflow
@@ -33,8 +34,14 @@ def replay_history(workflow: Workflow[..., Any], events: Sequence[Event], codec:
     if first.workflow != workflow.name:
         msg = f"the history is one of workflow {first.workflow!r}, not of {workflow.name!r}"
         raise NonDeterminism(msg)
-    machine = Machine(workflow.body, "replay", codec=codec)
+    seen = effective(events)
+    machine, other = (Machine(workflow.body, "replay", codec=codec) for _ in range(2))
     try:
-        machine.replay(effective(events))
+        machine.replay(seen)
+        other.replay(seen)
+        if difference := first_difference(state_of(machine), state_of(other)):
+            msg = f"two replays of the history differ, so the workflow depends on something else: {difference}"
+            raise NonDeterminism(msg)
     finally:
         machine.close()
+        other.close()

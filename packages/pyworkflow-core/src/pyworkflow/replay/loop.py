@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from random import Random
+from types import FrameType, GeneratorType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from pyworkflow.errors import NotInWorkflow
@@ -18,18 +19,16 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# These iterate over sets, so their order differs from run to run and from Python to Python.
-_UNORDERED = {
-    "_wait.<locals>._on_completion": "asyncio.wait() works on a set, so its order changes on replay; "
-    "use pyworkflow.wait()",
-    "as_completed.<locals>._on_completion": "asyncio.as_completed() works on a set, so its order changes on replay; "
-    "use pyworkflow.as_completed()",
-    "_AsCompletedIterator._handle_completion": "asyncio.as_completed() works on a set, so its order changes on replay; "
-    "use pyworkflow.as_completed()",
-}
+_TASKS = vars(asyncio.tasks)
+_WAIT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]  # what asyncio.wait() awaits
+_WAIT_FOR = asyncio.wait_for.__code__
+if sys.version_info < (3, 13):
+    _AS_COMPLETED = asyncio.as_completed.__code__
+else:
+    _AS_COMPLETED = asyncio.tasks._AsCompletedIterator.__init__.__code__
 
-# Python 3.11 wraps what wait_for() is given into a task of its own, later versions await it in place.
-_WAIT_FOR = asyncio.wait_for.__code__ if sys.version_info < (3, 12) else None
+_FUTURES = 1 << 19
+"""Where the order of futures begins: a set with tasks and futures has the tasks first."""
 
 
 class Lane:
@@ -55,21 +54,37 @@ class Lane:
         return self._chance
 
 
+class WorkflowFuture(asyncio.Future[Any]):
+    """A future that hashes by the order in which its run came to hash it, and not by its address.
+
+    So a set of futures and tasks has one order, live and on every replay. `asyncio.wait`, `asyncio.as_completed` and
+    `asyncio.TaskGroup` keep what they wait for in sets, and so do users
+    (``test_what_is_kept_in_sets_has_the_same_order_on_every_replay``).
+    """
+
+    _order: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._order
+        except AttributeError:
+            self._order = order = self.get_loop().order_of_future()  # type: ignore[attr-defined]  # it is a ReplayLoop
+            return order  # type: ignore[no-any-return]
+
+
 class WorkflowTask(asyncio.Task[Any]):
-    """A task that knows its lane and its context, and refuses to be waited for in random order."""
+    """A task that knows its lane and its context, and hashes by the order in which its run created it."""
 
     lane: Lane
     context: Context
+    _order: int
 
-    def add_done_callback(self, fn: Callable[..., Any], /, *, context: Context | None = None) -> None:
-        """As in `asyncio.Task`.
-
-        Raises:
-            NotInWorkflow: It is asyncio.wait() or asyncio.as_completed() that listens.
-        """
-        if refusal := _UNORDERED.get(getattr(fn, "__qualname__", "")):
-            raise NotInWorkflow(refusal)
-        super().add_done_callback(fn, context=context)
+    def __hash__(self) -> int:
+        try:
+            return self._order
+        except AttributeError:  # asyncio hashes a task while it is created
+            self._order = order = self.get_loop().order_of_task  # type: ignore[attr-defined]  # it is a ReplayLoop
+            return order  # type: ignore[no-any-return]
 
 
 class TimerOwner(Protocol):
@@ -93,7 +108,11 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         now: The time, which whoever runs it sets.
         main: The first task: the workflow itself, which is as good as all that the loop is for.
         root: The lane of that task.
+        base: The order of what hashes by its order begins here. It follows from the run's seed: all tasks of a process
+            are in one set of asyncio's, where those of thousands of runs would have the same few hashes.
     """
+
+    base = 0
 
     def __init__(self) -> None:
         self.owner: TimerOwner | None = None
@@ -102,6 +121,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.root = Lane()
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: set[WorkflowTask] = set()
+        self._created = 0
+        self._hashed = _FUTURES
+        self._batch: tuple[FrameType, dict[int, WorkflowTask]] | None = None
 
     def run(self, items: Iterable[T], act: Callable[[T], None]) -> None:
         """Call *act* with one item after the other, and run what is ready after each.
@@ -148,6 +170,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             self.run([list(self._tasks)], self._unwind)
         self._tasks.clear()
         self._ready.clear()
+        self._batch = None
         self.owner = self.main = None  # they hold the loop, and only the garbage collector would free the two
 
     def _unwind(self, tasks: Sequence[WorkflowTask]) -> None:
@@ -163,22 +186,67 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     # -- what asyncio asks of a loop ---------------------------------------------
 
-    def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+    def create_future(self) -> WorkflowFuture:
+        if (caller := sys._getframe(1)).f_code is _WAIT:
+            _check_order(caller.f_locals["fs"])
+        return WorkflowFuture(loop=self)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> WorkflowTask:  # type: ignore[override]
+        asked_by = _asked_by()
+        if asked_by is not None and asked_by.f_code is not _WAIT_FOR:
+            return self._of_batch(asked_by, coro)
         options.pop("eager_start", None)
-        parent = self.lane()
         context = options.pop("context", None) or copy_context()
+        parent = self.lane()
+        if asked_by is None:
+            self._created += 1
         task = WorkflowTask(coro, loop=self, context=context, **options)
         task.context = context
         if self.main is None:
             self.main, task.lane = task, self.root
         else:
-            task.lane = parent if _WAIT_FOR and _asked_by_wait_for() else parent.child()
+            # Python 3.11 wraps what wait_for() is given into a task of its own, later versions await it in place.
+            task.lane = parent.child() if asked_by is None else parent
             task.add_done_callback(self._tasks.discard)
         self._tasks.add(task)
         return task
+
+    def _of_batch(self, asked_by: FrameType, coro: Coroutine[Any, Any, Any]) -> WorkflowTask:
+        """Return the task of *coro*, one of those that `asyncio.as_completed` was given.
+
+        It makes a set of them and asks for their tasks in the order of that, which is one of addresses. So the first
+        time that it asks, the tasks of all are created in the order in which they were given.
+        """
+        if self._batch is None or self._batch[0] is not asked_by:
+            given = asked_by.f_locals["fs" if "fs" in asked_by.f_locals else "aws"]
+            if not isinstance(given, Sequence):
+                msg = (
+                    "asyncio.as_completed() has to be given a list in a workflow; only a list keeps its order on replay"
+                )
+                raise NotInWorkflow(msg)
+            self._batch = asked_by, {}
+            for one in {id(one): one for one in given}.values():
+                if not isinstance(one, asyncio.Future):
+                    self._batch[1][id(one)] = self.create_task(one if asyncio.iscoroutine(one) else _wrapped(one))
+        tasks, key = self._batch[1], id(coro)
+        if key not in tasks:  # asyncio has made a coroutine, a generator before Python 3.12, of another awaitable
+            frame = coro.gi_frame if isinstance(coro, GeneratorType) else coro.cr_frame  # type: ignore[attr-defined]
+            key = id(frame.f_locals["awaitable"])
+            coro.close()
+        task = tasks.pop(key)
+        if not tasks:
+            self._batch = None
+        return task
+
+    @property
+    def order_of_task(self) -> int:
+        """The order of the task that was created last."""
+        return self.base + self._created
+
+    def order_of_future(self) -> int:
+        """Return the order of the next future that is hashed for the first time."""
+        self._hashed += 1
+        return self.base + self._hashed
 
     def call_soon(  # type: ignore[override]  # typeshed ties callback and args together
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -227,16 +295,28 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         return False
 
 
-def _asked_by_wait_for() -> bool:
-    frame = sys._getframe(2)  # ensure_future(), which calls create_task()
-    for _ in range(3):
-        back = frame.f_back
-        if back is None:
-            return False
-        if back.f_code is _WAIT_FOR:
-            return True
-        frame = back
-    return False
+def _asked_by() -> FrameType | None:
+    """Return the frame of the function of asyncio that asks for a task and needs more than the next lane, if any."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals is _TASKS:
+        if frame.f_code is _AS_COMPLETED or (frame.f_code is _WAIT_FOR and sys.version_info < (3, 12)):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+async def _wrapped(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _check_order(waited_for: Iterable[Any]) -> None:
+    for one in waited_for:
+        if not isinstance(one, WorkflowFuture | WorkflowTask):
+            msg = (
+                f"asyncio.wait() was given a {type(one).__name__}, which has no order in a set on replay; wait for a "
+                "task that awaits it, made by asyncio.create_task()"
+            )
+            raise NotInWorkflow(msg)
 
 
 def _refusing(name: str) -> Callable[..., NoReturn]:

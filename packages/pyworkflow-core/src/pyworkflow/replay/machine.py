@@ -7,6 +7,7 @@ from contextvars import Context
 from datetime import datetime
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 from attrs import define
 
@@ -303,9 +304,8 @@ class Machine:
     def _begin(self, event: RunStarted) -> None:
         self.started, self.parent, self._context.seed = event.at, event.parent, event.seed
         self.fingerprint, self.deadline = event.fingerprint, event.deadline
-        self._loop.owner = (
-            self.operations
-        )  # from here to `close` they hold each other: a machine never used is just freed
+        self._loop.base = crc32(event.seed.encode()) << 20
+        self._loop.owner = self.operations  # from here to `close` they hold each other: one never used is just freed
         context = Context()  # the starter's own variables would not be there on replay
         context.run(workflow_context.set, self._context)
         self._loop.create_task(self._body(event.args, event.kwargs), context=context)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyworkflow.authoring.inbox import Inbox
 from pyworkflow.errors import HookExpired
 from pyworkflow.events import CallStep, Command, OpenHook, StartChild, StartTimer
-from pyworkflow.replay.loop import WorkflowTask
+from pyworkflow.replay.loop import WorkflowFuture, WorkflowTask
 
 if TYPE_CHECKING:
     from pyworkflow.replay.loop import ReplayLoop
@@ -24,7 +24,7 @@ class MachineClosed(BaseException):
     """Raised in a workflow that requests something while its machine is being closed."""
 
 
-class Pending(asyncio.Future[Any]):
+class Pending(WorkflowFuture):
     """An operation that the workflow requested and that has no answer yet: the future that it awaits.
 
     Whoever cancels it, by cancelling the task that awaits it, closing the hook or stopping the timer, abandons it.

@@ -73,6 +73,7 @@ class RuntimeConformance(Semantics):
             pytest.param(kit.group_fails, ("LOG",), ["Declined"], id="a task group that fails"),
             pytest.param(kit.race, ("LOG",), "quick", id="a race"),
             pytest.param(kit.as_they_end, ("LOG",), [1, 2, 3], id="as_completed"),
+            pytest.param(kit.stdlib_wait, ("LOG",), [0, 1, 2, 3, 4], id="asyncio.wait and as_completed"),
             pytest.param(kit.time_limit, ("LOG",), "gave up, 3", id="a timeout"),
             pytest.param(kit.wait_for, ("LOG",), [2, 4], id="wait_for"),
             pytest.param(kit.retried, ("LOG", 2), 3, id="retries"),
@@ -344,7 +345,6 @@ class DurableConformance(RuntimeConformance, DurableSemantics, Callers):
         [
             pytest.param(kit.sockets, "put this into a @step", id="sockets"),
             pytest.param(kit.in_a_thread, "put this into a @step", id="threads"),
-            pytest.param(kit.stdlib_wait, r"use pyworkflow\.wait", id="asyncio.wait"),
         ],
     )
     async def test_a_workflow_does_no_io_of_its_own(

@@ -206,8 +206,13 @@ async def as_they_end(log: str) -> list[int]:
 
 
 @workflow(name="kit.stdlib_wait")
-async def stdlib_wait() -> None:
-    await asyncio.wait([asyncio.create_task(echo(1)), asyncio.create_task(echo(2))])  # noqa: PW301 -- it is refused
+async def stdlib_wait(log: str) -> list[int]:
+    left, ended = {asyncio.create_task(add(log, i, 0)) for i in range(3)}, list[int]()
+    while left:
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        ended += [task.result() for task in done]
+    ended += [await item for item in asyncio.as_completed([add(log, 3, 0), add(log, 4, 0)])]
+    return sorted(ended)
 
 
 @workflow(name="kit.time_limit")

@@ -32,6 +32,7 @@ from pyworkflow.model import RUN_OP, Append, Effects, History, Hook, Job, Lease,
 from pyworkflow.ports import Storage
 from pyworkflow.replay.history import effective
 from pyworkflow.replay.machine import Machine
+from pyworkflow.replay.state import State, first_difference, state_of
 
 END = RunCompleted | RunFailed | RunCancelled | RunTerminated | RunContinued
 
@@ -42,6 +43,7 @@ class Ledger(Storage):
     Attributes:
         problems: What is wrong.
         histories: The events of each run, as they were written.
+        states: Of the machine that decided on a run, once the decision was written; by the length of the history.
         note: Called with each thing that happens, for the trace.
         opened: Called with each hook that opens.
         changed: Called when a run is created or ends.
@@ -55,6 +57,7 @@ class Ledger(Storage):
         self.problems: list[str] = []
         self.histories: dict[str, list[Event]] = {}
         self.statuses: dict[str, Status] = {}
+        self.states: dict[tuple[str, int], State] = {}
         self._answered: defaultdict[str, set[int]] = defaultdict(set)
         self._holders: dict[tuple[str, int], str] = {}
         self._begun: Counter[str] = Counter()
@@ -217,6 +220,10 @@ class Ledger(Storage):
             if run.status.is_final:
                 self._replay(run_id, effective(written), body, chance)
 
+    def _compare(self, where: str, lived: State, replayed: State) -> None:
+        if difference := first_difference(lived, replayed):
+            self.problem(f"the machine of {where} differs from its replay in {difference}")
+
     def _on_time(self, run_id: str, history: Sequence[Event]) -> None:
         asked = {event.command.op: event for event in history if isinstance(event, Requested)}
         for event in history:
@@ -233,8 +240,10 @@ class Ledger(Storage):
         try:
             left = whole.replay(past)
             parts.replay(past[:cut])
-            for event in past[cut:]:
+            for length, event in enumerate(past[cut:], cut + 1):
                 parts.feed([event])
+                if (lived := self.states.get((run_id, length))) is not None:
+                    self._compare(f"{run_id} at event {length}", lived, state_of(parts))
             ends = [machine.outcome(last.at) for machine in (whole, parts)]
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is wrong
             self.problem(f"the history of {run_id} cannot be replayed: {error!r}")

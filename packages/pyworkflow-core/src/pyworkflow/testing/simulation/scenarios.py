@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from random import Random
 from typing import Any
+from zlib import crc32
 
 import pyworkflow
 from pyworkflow import current_step, hook, sleep, step, workflow
@@ -110,7 +111,8 @@ async def perform(parts: Tree, path: str) -> Any:  # noqa: C901, PLR0911, PLR091
             await sleep(seconds)
             return "slept"
         case ["chance"]:
-            return [pyworkflow.random(), str(pyworkflow.uuid4())]
+            clock = asyncio.get_running_loop().time()
+            return [pyworkflow.random(), str(pyworkflow.uuid4()), str(pyworkflow.now()), clock]
         case ["hook", timeout]:
             try:
                 return await hook(path, str, token=path, timeout=timeout)
@@ -121,7 +123,9 @@ async def perform(parts: Tree, path: str) -> Any:  # noqa: C901, PLR0911, PLR091
         case ["seq", inner]:
             return [await perform(part, f"{path}.{n}") for n, part in enumerate(inner)]
         case ["gather", inner]:
-            return await asyncio.gather(*(perform(part, f"{path}.{n}") for n, part in enumerate(inner)))
+            return await _TOGETHER[crc32(path.encode()) % len(_TOGETHER)](
+                [perform(part, f"{path}.{n}") for n, part in enumerate(inner)]
+            )
         case ["race", inner]:
             return await race([perform(part, f"{path}.{n}") for n, part in enumerate(inner)])
         case ["limit", seconds, inner]:
@@ -131,6 +135,60 @@ async def perform(parts: Tree, path: str) -> Any:  # noqa: C901, PLR0911, PLR091
             except TimeoutError:
                 return "late"
     raise ValueError(parts)
+
+
+async def gather(parts: list[Any]) -> list[Any]:
+    return await asyncio.gather(*parts)
+
+
+async def group(parts: list[Any]) -> list[Any]:
+    """As `gather`, by a group whose tasks clean up in the order in which they are cancelled, which is recorded."""
+    ended: list[int] = []
+
+    async def one(number: int, part: Any) -> Any:
+        try:
+            return await part
+        finally:
+            ended.append(number)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            made = [tasks.create_task(one(number, part)) for number, part in enumerate(parts)]
+    except asyncio.CancelledError:
+        await act_sync(f"cancelled {ended}")
+        raise
+    return [task.result() for task in made]
+
+
+async def wait(parts: list[Any]) -> list[Any]:
+    """As `gather`, by sets of tasks."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    left = set(tasks)
+    try:
+        while left:
+            _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        await asyncio.gather(*(task for task in left if task.cancel()), return_exceptions=True)
+        raise
+    return [task.result() for task in tasks]
+
+
+async def as_completed(parts: list[Any]) -> list[Any]:
+    """As `gather`, by what ends first."""
+
+    async def numbered(number: int, part: Any) -> tuple[int, Any]:
+        return number, await part
+
+    tasks = [asyncio.create_task(numbered(number, part)) for number, part in enumerate(parts)]
+    try:
+        return [result for _, result in sorted([await one for one in asyncio.as_completed(tasks)])]
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        raise
+
+
+_TOGETHER = [gather, group, wait, as_completed]
 
 
 async def race(parts: list[Any]) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import count
@@ -16,10 +16,12 @@ from attrs import define, field, frozen
 from pyworkflow.app import App
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.engine import StoredRuntime, WorkerOptions
+from pyworkflow.engine.host import Listener
 from pyworkflow.errors import HookClosed, RunEnded, StorageError
-from pyworkflow.events import CancelRequested, RunCompleted, RunFailed, RunStarted
-from pyworkflow.model import Hook, Status
+from pyworkflow.events import CancelRequested, Event, RunCompleted, RunFailed, RunStarted
+from pyworkflow.model import Hook, Run, Status
 from pyworkflow.ports import DurableRuntime, Storage
+from pyworkflow.replay.state import state_of
 from pyworkflow.testing.cancelling import CancelledAt
 from pyworkflow.testing.simulation.faults import Faults, FaultyStorage
 from pyworkflow.testing.simulation.invariants import Ledger
@@ -259,11 +261,25 @@ class World:
         app.clock, app._opened, app._runtimes = VirtualClock(process), True, {"local": runtime}
         app._storage = FaultyStorage(self.ledger, self.faults, lambda: self._pause(process), lambda: process.killed)
         process.begins = lambda step: self.ledger.begins(worker.name if (worker := runtime.worker_here) else None, step)
+        app.observer = lambda: self._observer(runtime)  # type: ignore[method-assign]
         self.apps[process] = app
         self.alive.append(process)
         self.everyone.append(process)
         self.note(f"{process} begins")
         self.outside.create_task(self._work(process))
+
+    def _observer(self, runtime: SimulatedRuntime) -> Listener:
+        """Return what keeps the states of machines, to be compared with those of replay."""
+
+        def observe(run: Run, _: Sequence[Event]) -> None:
+            worker = runtime.worker_here
+            held = None if worker is None else worker.advancer.runs.get(run.id)
+            if held is not None and held.length == run.length:  # else a dispatched step was written
+                state = state_of(held.machine)
+                if state["events"] == run.length:  # else the next decision is being written
+                    self.ledger.states[run.id, run.length] = state
+
+        return observe
 
     async def _work(self, process: Process) -> None:
         while isinstance(await self.ask(lambda app: _recorded(app).work(), process), StorageError):
