@@ -193,6 +193,7 @@ TABLE = {
     "BaseException": (Stop("x"), StepFailed),
     "KeyboardInterrupt": (KeyboardInterrupt(), StepFailed),
     "SystemExit": (SystemExit(3), StepFailed),
+    "StopIteration": (StopIteration(1), StepFailed),
     "CancelledError": (asyncio.CancelledError("x"), StepFailed),
     "UnicodeDecodeError": (from_decoding(), UnicodeDecodeError),
     "FileNotFoundError": (from_opening(), FileNotFoundError),

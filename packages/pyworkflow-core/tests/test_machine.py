@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import pyworkflow
 from pyworkflow.authoring.context import workflow_context
 from pyworkflow.codec.exceptions import record_of
-from pyworkflow.errors import NonDeterminism, NotInWorkflow
+from pyworkflow.errors import NonDeterminism, NotInWorkflow, RunBlocked
 from pyworkflow.events import (
     Attempted,
     CallStep,
@@ -630,6 +630,20 @@ def test_tasks_of_many_runs_hash_apart() -> None:
     assert len({hash(m._loop.main) for m in machines}) == 100
     for m in machines:
         m.close()
+
+
+async def exits() -> None:
+    await a()
+    sys.exit("enough")
+
+
+def test_a_workflow_that_exits_is_blocked_by_an_error_that_names_the_line() -> None:
+    m = machine(exits)
+    m.feed([STARTED])
+    line = exits.__code__.co_firstlineno + 2
+    with pytest.raises(RunBlocked, match=rf"raised SystemExit\('enough'\) at .*test_machine\.py:{line};"):
+        m.feed([Completed(T0, 1, None)])
+    m.close()
 
 
 # -- replayed values ------------------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from pyworkflow.backends.retries import DEFAULT, Exponential, Fixed, NoRetry
-from pyworkflow.errors import ConfigError
+from pyworkflow.engine.step_runner import next_delay
+from pyworkflow.errors import ConfigError, RetryableError
 from pyworkflow.plugins.kinds import RETRY_POLICY
 from pyworkflow.plugins.manager import Plugins
 from pyworkflow.testing.retries import RetryPolicyConformance
@@ -56,6 +57,22 @@ def test_default_is_one_second_doubled_up_to_a_minute_with_full_jitter():
 
 def test_no_retry_gives_up():
     assert NoRetry().delay(1, ERROR) is None
+
+
+class Broken:
+    def delay(self, attempt, error):
+        raise KeyError("table")
+
+
+def test_a_policy_that_raises_ends_the_attempts_and_is_logged(caplog):
+    assert next_delay(Broken(), 3, 1, ERROR, datetime.now(UTC)) is None
+    assert "KeyError: 'table'" in caplog.text
+
+
+def test_a_retry_after_that_cannot_be_read_ends_the_attempts_and_is_logged(caplog):
+    error = RetryableError("later", retry_after="soon")
+    assert next_delay(DEFAULT, 3, 1, error, datetime.now(UTC)) is None
+    assert "soon" in caplog.text
 
 
 def test_fixed_pauses_as_long_each_time():

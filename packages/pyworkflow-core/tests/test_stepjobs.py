@@ -442,6 +442,22 @@ async def test_a_result_is_kept_until_the_storage_takes_it() -> None:
     assert not storage.failures
 
 
+async def test_a_run_goes_on_though_the_storage_fails_while_an_observer_is_shown_a_step() -> None:
+    class Watching:
+        @hookimpl
+        def pyworkflow_event(self, event: Any) -> None:
+            raise SystemExit(3)  # nor does an observer that exits end anything
+
+    class Unreadable(MemoryStorage):
+        async def run(self, run_id: str) -> Run:
+            if "RemoteSteps" in asyncio.current_task().get_coro().__qualname__:  # type: ignore[union-attr]
+                raise StorageError(run_id)
+            return await super().run(run_id)
+
+    async with team(Unreadable(), Watching(), queues=[("",), ("gpu",)]) as app:
+        assert await app.call(on_gpu) == "gpu"
+
+
 async def test_observers_see_what_is_written_of_handed_out_steps() -> None:
     seen: list[Event] = []
 

@@ -113,7 +113,7 @@ def _cause(error: BaseException) -> BaseException | None:
 def _text(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception as broken:  # noqa: BLE001 -- a user's __str__ may raise anything
+    except BaseException as broken:  # noqa: BLE001 -- a user's __str__ may raise anything
         if type(error).__str__ is BaseException.__str__:  # one of its args is at fault
             return _head(str(Exception(*(_Shown(_call(repr, arg), _call(str, arg)) for arg in error.args))))
         return f"<{type(error).__qualname__} whose str() raises {type(broken).__qualname__}>"
@@ -139,7 +139,7 @@ def _lenient(value: Any) -> Any:
 def _call(show: Any, value: Any) -> str:
     try:
         return cast("str", show(value))
-    except Exception:  # noqa: BLE001 -- a user's __repr__ may raise anything
+    except BaseException:  # noqa: BLE001 -- a user's __repr__ may raise anything
         return f"<{type(value).__qualname__}>"
 
 
@@ -235,7 +235,8 @@ def _loaded(name: str) -> type[Exception] | None:
             found = object.__getattribute__(found, "__dict__").get(part)
         except AttributeError:
             return None
-    return found if isinstance(found, type) and issubclass(found, Exception) else None
+    is_usable = isinstance(found, type) and issubclass(found, Exception) and not issubclass(found, StopIteration)
+    return found if is_usable else None  # no future takes a StopIteration, and what is no Exception ends processes
 
 
 def _builtin_base(cls: type[Exception]) -> Any:

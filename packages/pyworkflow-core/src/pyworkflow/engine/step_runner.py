@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pyworkflow.engine.host import Host
     from pyworkflow.model import StepCall
     from pyworkflow.ports import RetryPolicy
+
+logger = logging.getLogger(__name__)
 
 _NEVER_RETRIED = (FatalError, Unstorable, NotInWorkflow)
 
@@ -92,7 +95,9 @@ class StepRunner:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise
             return self._failed(step, op, number, cancelled)
-        except Exception as error:  # noqa: BLE001 -- a step may raise anything
+        except BaseException as error:
+            if is_being_thrown_away(error):
+                raise
             return self._failed(step, op, number, error)
         return Completed(self.clock.now(), op, value)
 
@@ -195,20 +200,54 @@ def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> N
         loop.call_soon_threadsafe(function)
 
 
+def is_being_thrown_away(error: BaseException) -> bool:
+    """Whether *error* is that of a coroutine which nobody will resume, and not one that a step has raised."""
+    if not isinstance(error, GeneratorExit):
+        return False
+    try:
+        return asyncio.current_task() is None
+    except RuntimeError:  # no loop runs any more
+        return True
+
+
 async def _call(step: Step[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], threads: Executor | None) -> Any:
     if step.is_async:
         return await step.function(*args, **kwargs)
     call = partial(copy_context().run, step.function, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(threads, call)
+    result = await asyncio.get_running_loop().run_in_executor(threads, _caught, call)
+    if type(result) is _Raised:
+        try:
+            raise result.error
+        finally:
+            del result  # its traceback holds this frame
+    return result
+
+
+@define
+class _Raised:
+    """What a sync step raised: futures take neither StopIteration nor GeneratorExit, so it comes as a result."""
+
+    error: BaseException
+
+
+def _caught(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except BaseException as error:  # noqa: BLE001 -- it is raised again
+        return _Raised(error)
 
 
 def next_delay(policy: RetryPolicy, retries: int, number: int, error: BaseException, now: datetime) -> float | None:
     """Return the seconds to wait after failed attempt *number*, or None: there is no other attempt."""
     if isinstance(error, _NEVER_RETRIED) or number > retries:
         return None
-    if isinstance(error, RetryableError) and error.retry_after is not None:
-        after = error.retry_after
-        wait = (after - now).total_seconds() if isinstance(after, datetime) else seconds(after)
-        return max(0.0, wait)
-    delay = policy.delay(number, error)
-    return None if delay is None else max(0.0, delay.total_seconds())
+    try:
+        if isinstance(error, RetryableError) and error.retry_after is not None:
+            after = error.retry_after
+            wait = (after - now).total_seconds() if isinstance(after, datetime) else seconds(after)
+            return max(0.0, wait)
+        delay = policy.delay(number, error)
+        return None if delay is None else max(0.0, delay.total_seconds())
+    except Exception:  # a policy of somebody else's may raise anything
+        logger.exception("no delay can be had for attempt %s, so the step is not tried again after %r", number, error)
+        return None

@@ -24,9 +24,10 @@ from pyworkflow.authoring.context import (
 from pyworkflow.authoring.inbox import Inbox
 from pyworkflow.clock import sleep_until
 from pyworkflow.codec.exceptions import rebuild, record_of
-from pyworkflow.engine.step_runner import StepThreads, attempt, next_delay
+from pyworkflow.engine.step_runner import StepThreads, attempt, is_being_thrown_away, next_delay
 from pyworkflow.errors import HookExpired, HookTaken
 from pyworkflow.events import Plain, Posted
+from pyworkflow.replay.mismatch import ends_its_process
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Workflow
@@ -63,6 +64,8 @@ class TransientRun:
                     args, kwargs = new.args
                     self.undos.clear()
                     self._posted += self._close_hooks()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    raise ends_its_process(error) from error
         finally:
             self._close_hooks()
             step_context.reset(outside)
@@ -85,9 +88,10 @@ class TransientRun:
                 if signature.keeps_result(result):
                     return result
                 value = signature.encode_result(result)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 -- a step may raise anything
+            except BaseException as error:
+                is_cancelled = isinstance(error, asyncio.CancelledError) and asyncio.current_task().cancelling()  # type: ignore[union-attr]
+                if is_cancelled or is_being_thrown_away(error):
+                    raise
                 policy, retries = self.app.retry_policy(step)
                 delay = next_delay(policy, retries, number, error, self.now())
                 if delay is None:

@@ -108,7 +108,11 @@ class Worker:
         lease = Lease(run.id, RUN_OP, self.name, 1, workflow.name)
         held = HeldRun(run.id, workflow, self.advancer.machine_of(workflow, run.id), lease)
         now = started.at
-        decision = decide(held, [started], now)
+        try:
+            decision = decide(held, [started], now)
+        except RunBlocked:  # by who claims it, as its creation and its end here would be two writes
+            held.machine.close()
+            return await self._create(run, started)
         hooks = () if decision.effects is None or decision.status else decision.effects.hooks
         if decision.status is Status.CONTINUED or doubled(hooks):  # more than one write: it is claimed later
             held.machine.close()

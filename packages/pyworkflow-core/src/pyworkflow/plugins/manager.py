@@ -375,7 +375,7 @@ def _observer(impl: HookImpl, what: str) -> Observer:
         given = {"run": run, what: seen}
         try:
             function(*[given[name] for name in wanted])
-        except Exception:
+        except BaseException:  # SystemExit included: it must not end a worker
             logger.exception("plugin %r failed to observe %s", impl.plugin_name, type(seen).__name__)
 
     return observe

@@ -14,6 +14,7 @@ from types import FrameType, GeneratorType
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from pyworkflow.errors import NotInWorkflow
+from pyworkflow.replay.mismatch import ends_its_process
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +149,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                     handle = ready.popleft()
                     if not handle._cancelled:
                         handle._run()
+        except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets just these two through
+            raise ends_its_process(error) from error
         finally:
             asyncio._set_running_loop(outer)
             if hooks.firstiter is not None:

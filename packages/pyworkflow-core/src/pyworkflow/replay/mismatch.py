@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import traceback
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from pyworkflow.errors import RunBlocked
 from pyworkflow.events import (
     CallStep,
     Command,
@@ -30,7 +33,17 @@ _ENDED: dict[type[Event], str] = {
 
 _OURS = str(Path(__file__).parent.parent)
 _STDLIB = str(Path(asyncio.__file__).parent)
+_NOBODYS = _OURS, str(Path(os.__file__).parent)
 _LINE = 80
+
+
+def ends_its_process(error: BaseException) -> RunBlocked:
+    """Return what to raise for a workflow that calls ``sys.exit()``: its run is blocked, and its worker goes on."""
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [one for one in frames if not one.filename.startswith(_NOBODYS) and "site-packages" not in one.filename]
+    where = "".join(f" at {frame.filename}:{frame.lineno}" for frame in (users or frames)[-1:])
+    msg = f"the workflow raised {error!r}{where}; a workflow that is to end returns, or raises an error of its own"
+    return RunBlocked(msg)
 
 
 def where_it_waits(task: asyncio.Task[Any] | None) -> str:

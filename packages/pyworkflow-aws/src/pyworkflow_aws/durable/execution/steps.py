@@ -11,7 +11,7 @@ from attrs import frozen
 
 from pyworkflow.authoring.context import StepContext, step_context
 from pyworkflow.codec.exceptions import record_of
-from pyworkflow.engine.step_runner import attempt
+from pyworkflow.engine.step_runner import attempt, is_being_thrown_away
 from pyworkflow.events import CallStep, Plain
 from pyworkflow_aws.durable.execution.sdk import Abandoned, Failure
 from pyworkflow_aws.error_records import MESSAGE_LIMIT, error_data
@@ -69,8 +69,12 @@ class Call:
         token = step_context.set(context)
         try:
             return self.step.signature_for(self.codec).encode_result(self.step.function(*args, **kwargs))
-        except asyncio.CancelledError as error:
-            raise failure_of(error) from error  # raised by the function itself: a thread cannot be cancelled
+        except StopIteration as stop:  # no future takes one, so it becomes what it does in a coroutine (PEP 479)
+            raise failure_of(RuntimeError("the step raised StopIteration")) from stop
+        except BaseException as error:
+            if isinstance(error, Exception):
+                raise
+            raise failure_of(error) from error  # a thread cannot be cancelled, so the function itself has raised it
         finally:
             step_context.reset(token)
 
@@ -85,6 +89,10 @@ class Call:
             if task is not None and task.cancelling():
                 raise
             raise failure_of(error) from error
+        except BaseException as error:
+            if isinstance(error, Exception) or is_being_thrown_away(error):
+                raise
+            raise failure_of(error) from error  # else it would end the loop of all steps
 
 
 def now() -> datetime:

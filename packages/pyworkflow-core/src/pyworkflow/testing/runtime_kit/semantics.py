@@ -13,6 +13,7 @@ import pytest
 from pyworkflow import App
 from pyworkflow.errors import (
     HookClosed,
+    RunBlocked,
     RunCancelled,
     RunEnded,
     RunTerminated,
@@ -23,7 +24,7 @@ from pyworkflow.errors import (
 from pyworkflow.events import CancelRequested, Completed, Retrying
 from pyworkflow.model import Run, RunQuery, Status
 from pyworkflow.testing.runtime_kit import stories as kit
-from pyworkflow.testing.runtime_kit.workflows import Declined, notes, retried
+from pyworkflow.testing.runtime_kit.workflows import Declined, notes, nothing, retried
 from pyworkflow.testing.until import until
 
 MakeApp = Callable[[], App]
@@ -48,6 +49,17 @@ class Semantics:
     async def test_a_step_gets_a_copy_of_its_arguments_and_gives_one_of_its_result(self, make_app: MakeApp) -> None:
         async with make_app() as app:
             assert await app.call(kit.lists) == [[1], [1, 2, 3, 2], [1, 2, 3]]
+
+    async def test_whatever_a_step_raises_is_an_exception_in_its_workflow(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            caught = await app.call(kit.odd_ends)
+        assert caught == ["StepFailed"] * 8 + ["RuntimeError"] * 2 + ["StepFailed"] * 2
+
+    async def test_a_workflow_that_exits_is_blocked_and_nothing_else_is(self, make_app: MakeApp) -> None:
+        async with make_app() as app:
+            with pytest.raises(RunBlocked, match=r"SystemExit\(3\)"):
+                await app.call(kit.exits)
+            assert await app.call(nothing) == "done"
 
     async def test_a_run_continues_as_new(self, make_app: MakeApp, log: str) -> None:
         async with make_app() as app:
