@@ -158,8 +158,9 @@ class Effects:
     """What an append writes beside the history and the jobs of its own run, in the same transaction.
 
     Attributes:
-        hooks: Hooks to open; one that is open already for the same operation stays so.
+        hooks: Hooks to open, once those of *close* are closed; one that is open for the same operation stays so.
         close: Tokens, as stored, of hooks of this run to close; those of other runs are left alone.
+        needs: Hooks that have to be open before, each for its own operation.
         drop: Operations whose jobs nobody wants any more. A free one is deleted; the holder of a held one learns of it
             by `Storage.renew`, and no other worker ever gets it.
         messages: Facts for other runs, added to their histories like facts from outside: their job becomes due, or its
@@ -171,6 +172,7 @@ class Effects:
 
     hooks: Sequence[Hook] = ()
     close: Sequence[str] = ()
+    needs: Sequence[Hook] = ()
     drop: Sequence[int] = ()
     messages: Sequence[Message] = ()
     new_runs: Sequence[NewRun] = ()

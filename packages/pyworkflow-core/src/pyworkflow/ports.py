@@ -104,9 +104,11 @@ class Storage(ABC):
             RunNotFound: There is no such run, and no lease.
             Conflict: History is not as long as expected.
             RunEnded: The run is in a final state, and neither a lease nor a status is given.
-            HookTaken: A token of ``effects.hooks`` is that of an open hook of another operation.
+            HookTaken: A token of ``effects.hooks`` is that of an open hook of another operation, and not of one of this
+                run that ``effects.close`` closes.
             RunExists: There is a run with the id of one of ``effects.new_runs``.
-            HookClosed: A hook of ``effects.close`` is not open, and there is no lease. Under a lease that is no error.
+            HookClosed: A hook of ``effects.needs`` is not open for its operation; or one of ``effects.close`` is not
+                open, and there is no lease. Under a lease that is no error.
         """
 
     @abstractmethod

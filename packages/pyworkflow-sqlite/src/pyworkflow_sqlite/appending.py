@@ -14,6 +14,7 @@ from pyworkflow_sqlite.effects import (
     LENGTH,
     Packed,
     check_hooks,
+    check_needed,
     check_new,
     check_open,
     packed_messages,
@@ -97,8 +98,9 @@ class Write:
             msg = f"the history of run {run_id!r} is {length} events long, not {append.expected}"
             raise Conflict(msg)
         if effects is not None:
-            check_hooks(db, effects.hooks)
+            check_hooks(db, effects.hooks, run_id, effects.close)
             check_new(db, effects)
+            check_needed(db, effects.needs)
             if lease is None:
                 check_open(db, run_id, effects.close)
         return length

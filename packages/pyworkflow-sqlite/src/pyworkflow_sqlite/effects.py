@@ -59,14 +59,19 @@ def add_run(db: sqlite3.Connection, run: Run, count: int, data: str) -> None:
     set_attributes(db, run.id, run.attributes)
 
 
-def check_hooks(db: sqlite3.Connection, hooks: Sequence[Hook]) -> None:
-    """Refuse hooks whose token is in use.
+_CLOSED = "the hook is closed: it had its payload, has expired, or its run has ended"
+
+
+def check_hooks(db: sqlite3.Connection, hooks: Sequence[Hook], run_id: str = "", closing: Sequence[str] = ()) -> None:
+    """Refuse hooks whose token is in use, and not by a hook of the run *run_id* that is *closing*.
 
     Raises:
         HookTaken: The token of one is that of another open hook.
     """
     for hook in hooks:
         other = db.execute("select run_id, op from hooks where token = ?", (hook.token,)).fetchone()
+        if other is not None and other[0] == run_id and hook.token in closing:
+            continue
         if other is not None and other != (hook.run_id, hook.op):
             msg = f"the token of hook {hook.name!r} is in use by an open hook of run {other[0]!r}"
             raise HookTaken(msg, hook.token)
@@ -80,8 +85,19 @@ def check_open(db: sqlite3.Connection, run_id: str, tokens: Sequence[str]) -> No
     """
     for token in tokens:
         if db.execute("select 1 from hooks where token = ? and run_id = ?", (token, run_id)).fetchone() is None:
-            msg = "the hook is closed: it had its payload, has expired, or its run has ended"
-            raise HookClosed(msg)
+            raise HookClosed(_CLOSED)
+
+
+def check_needed(db: sqlite3.Connection, hooks: Sequence[Hook]) -> None:
+    """Refuse hooks that are not open for their operations.
+
+    Raises:
+        HookClosed: One is not.
+    """
+    for hook in hooks:
+        other = db.execute("select run_id, op from hooks where token = ?", (hook.token,)).fetchone()
+        if other != (hook.run_id, hook.op):
+            raise HookClosed(_CLOSED)
 
 
 def open_hooks(db: sqlite3.Connection, hooks: Sequence[Hook]) -> None:
@@ -100,10 +116,10 @@ def set_attributes(db: sqlite3.Connection, run_id: str, attributes: Mapping[str,
 
 def write_effects(db: sqlite3.Connection, run_id: str, effects: Effects, messages: Packed, new: Packed) -> None:
     """Write what goes with an append to *run_id*."""
-    open_hooks(db, effects.hooks)
-    set_attributes(db, run_id, effects.attributes)
     for token in effects.close:
         db.execute("delete from hooks where token = ? and run_id = ?", (token, run_id))
+    open_hooks(db, effects.hooks)
+    set_attributes(db, run_id, effects.attributes)
     for op in effects.drop:
         db.execute("delete from jobs where run_id = ? and op = ? and worker is null", (run_id, op))
         db.execute("update jobs set woken = 2 where run_id = ? and op = ?", (run_id, op))

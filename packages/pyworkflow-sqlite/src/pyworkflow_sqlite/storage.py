@@ -185,7 +185,9 @@ class SQLiteStorage(Storage):
         events, lease, effects, expected = append.events, append.lease, append.effects, append.expected
         data = wire.dumps(events) if events else ""
         held = row = None
-        opens = effects is not None and (effects.hooks or effects.new_runs)  # which has to be checked besides
+        opens = effects is not None and (
+            effects.hooks or effects.new_runs or effects.needs
+        )  # which has to be checked besides
         if events and lease is not None and expected is not None and not lease.lapsed and not opens:
             seq, fence = expected + 1, (lease.op, lease.worker, lease.epoch)
             held = (append.run_id, seq, append.run_id, *fence, seq, len(events), data)

@@ -79,6 +79,7 @@ class Draft:
     Attributes:
         write: Recognises what this wrote, should the answer be lost.
         assumed: Jobs of this run that were not read do not exist; if that is wrong, the write is refused.
+        needed: Tokens of hooks that have to be open still when this is written.
     """
 
     client: Client
@@ -88,6 +89,7 @@ class Draft:
     extra: list[Write] = field(factory=list)
     kept: dict[str, list[Payload]] = field(factory=dict)
     hooks: dict[str, tuple[Hook | None, Hook | None]] = field(factory=dict)
+    needed: list[str] = field(factory=list)
 
     # -- runs ----------------------------------------------------------------------------
 
@@ -296,7 +298,7 @@ class Draft:
         return Write(key, item, condition, dict(values))
 
     def _hook(self, token: str, old: Hook | None, new: Hook | None) -> list[Write]:
-        if new == old:
+        if new == old and token not in self.needed:
             return []
         if new is None and old is not None:
             values: Item = {":r": old.run_id, ":o": old.op}
@@ -306,6 +308,16 @@ class Draft:
             ]
         assert new is not None  # noqa: S101 -- tells the type checker
         by_token, by_run = hook_items(new, self.client.shards)
+        if old is not None:
+            was: Item = {":r": old.run_id, ":o": old.op}
+            same = Write(token_key(token), by_token, "run = :r AND op = :o", was)
+            if (old.run_id, old.op) == (new.run_id, new.op):
+                return [same]
+            return [
+                same,
+                Write(hook_key(old.run_id, old.op, token)),
+                Write(hook_key(new.run_id, new.op, token), by_run),
+            ]
         values = {":r": new.run_id, ":o": new.op}
         return [
             Write(token_key(token), by_token, f"{ABSENT} OR (run = :r AND op = :o)", values),

@@ -229,11 +229,12 @@ def _decide(draft: Draft, run: RunDraft, request: Append) -> int:
     _check(draft, run, request, effects)
     run.events += request.events
     length, ending = run.length, _NO_END
-    for hook in effects.hooks:
-        draft.set_hook(hook.token, hook)
     for token in effects.close:
         if _is_own(draft, token, request):
             draft.set_hook(token, None)
+    for hook in effects.hooks:
+        draft.set_hook(hook.token, hook)
+    draft.needed += [hook.token for hook in effects.needs]
     for new in effects.new_runs:
         made = draft.begin(new.run, new.events)
         draft.write_job(made, Job(new.run.id, RUN_OP, request.now, new.run.workflow))
@@ -271,7 +272,7 @@ def _write_jobs(
     for job in at_once:
         draft.write_job(run, job, owned=job.op == own)
     todo = intents([job for job in jobs if job not in at_once], effects, ending.ops, ending.hooks)
-    items = len(at_once) + len(run.changed) + 2 * (len(draft.hooks) + len(effects.new_runs)) + 4
+    items = len(at_once) + len(run.changed) + len(effects.close) + 2 * (len(draft.hooks) + len(effects.new_runs)) + 4
     if weight(todo) + items <= draft.client.transaction:
         apply(draft, run, todo, now)
     else:
@@ -315,10 +316,12 @@ def _check(draft: Draft, run: RunDraft, request: Append, effects: Effects) -> No
         msg = f"the history of run {request.run_id!r} is {run.length} events long, not {request.expected}"
         raise Conflict(msg)
     for hook in effects.hooks:
-        _check_free(draft, hook)
+        if not (hook.token in effects.close and _is_own(draft, hook.token, request)):
+            _check_free(draft, hook)
     for new in effects.new_runs:
         _check_absent(draft.client, new.run.id)
-    if lease is None and not all(_is_own(draft, token, request) for token in effects.close):
+    needed = all(_is_open(draft, hook) for hook in effects.needs)
+    if not needed or (lease is None and not all(_is_own(draft, token, request) for token in effects.close)):
         msg = "the hook is closed: it had its payload, has expired, or its run has ended"
         raise HookClosed(msg)
 
@@ -337,6 +340,11 @@ def _check_absent(client: Client, run_id: str) -> None:
 def _is_own(draft: Draft, token: str, request: Append) -> bool:
     hook = draft.hook(token)
     return hook is not None and hook.run_id == request.run_id
+
+
+def _is_open(draft: Draft, hook: Hook) -> bool:
+    other = draft.hook(hook.token)
+    return other is not None and (other.run_id, other.op) == (hook.run_id, hook.op)
 
 
 def _check_free(draft: Draft, hook: Hook) -> None:

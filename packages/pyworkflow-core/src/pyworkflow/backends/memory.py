@@ -109,7 +109,7 @@ class MemoryStorage(Storage):
             taken = self._runs.get(run.id) or self._runs.get(self._keys.get(run.idempotency_key or "", ""))
             if taken is not None:
                 return taken
-            self._check_hooks(hooks)
+            self._check_hooks(hooks, ())
             self._hooks |= {hook.token: hook for hook in hooks}
             self._runs[run.id], self._events[run.id] = run, list(events)
             if run.idempotency_key is not None:
@@ -180,32 +180,36 @@ class MemoryStorage(Storage):
         if append.expected is not None and append.expected != run.length:
             msg = f"the history of run {run.id!r} is {run.length} events long, not {append.expected}"
             raise Conflict(msg)
-        self._check_hooks(effects.hooks)
         for new in effects.new_runs:
             if new.run.id in self._runs:
                 msg = f"there is a run {new.run.id!r} already, of workflow {self._runs[new.run.id].workflow!r}"
                 raise RunExists(msg)
         mine = {token for token in effects.close if token in self._hooks and self._hooks[token].run_id == run.id}
-        if lease is None and mine != set(effects.close):
+        self._check_hooks(effects.hooks, mine)
+        if not all(map(self._is_open, effects.needs)) or (lease is None and mine != set(effects.close)):
             msg = "the hook is closed: it had its payload, has expired, or its run has ended"
             raise HookClosed(msg)
         return run
 
-    def _check_hooks(self, hooks: Sequence[Hook]) -> None:
+    def _is_open(self, hook: Hook) -> bool:
+        other = self._hooks.get(hook.token)
+        return other is not None and (other.run_id, other.op) == (hook.run_id, hook.op)
+
+    def _check_hooks(self, hooks: Sequence[Hook], closing: Collection[str]) -> None:
         for hook in hooks:
-            other = self._hooks.get(hook.token)
+            other = None if hook.token in closing else self._hooks.get(hook.token)
             if other is not None and (other.run_id, other.op) != (hook.run_id, hook.op):
                 msg = f"the token of hook {hook.name!r} is in use by an open hook of run {other.run_id!r}"
                 raise HookTaken(msg, hook.token)
 
     def _apply(self, run_id: str, effects: Effects, now: datetime | None) -> None:
+        for token in effects.close:
+            if token in self._hooks and self._hooks[token].run_id == run_id:
+                del self._hooks[token]
         self._hooks |= {hook.token: hook for hook in effects.hooks}
         if effects.attributes:
             run = self._runs[run_id]
             self._runs[run_id] = evolve(run, attributes={**run.attributes, **effects.attributes})
-        for token in effects.close:
-            if token in self._hooks and self._hooks[token].run_id == run_id:
-                del self._hooks[token]
         for key in [(run_id, op) for op in effects.drop if (run_id, op) in self._jobs]:
             if self._jobs[key].worker is None:
                 self._forget(key)

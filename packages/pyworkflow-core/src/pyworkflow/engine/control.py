@@ -233,10 +233,16 @@ class RunControl:
             HookClosed: No hook takes payloads for the token.
             Unstorable: The payload does not fit the hook's type, or cannot be stored; the hook stays open.
         """
-        hook = await (await self.owner.storage()).find_hook(token_digest(token))
-        if hook is None:
-            raise HookClosed(NO_HOOK)
-        return await self.send(hook, payload)
+        storage, digest = await self.owner.storage(), token_digest(token)
+        hook = await storage.find_hook(digest)
+        while hook is not None:
+            try:
+                return await self.send(hook, payload)
+            except HookClosed:
+                closed, hook = hook, await storage.find_hook(digest)
+                if hook == closed:
+                    raise
+        raise HookClosed(NO_HOOK)
 
     async def send(self, hook: Hook, payload: Any) -> str:
         """Send *payload* to an open hook; return the id of its run.
@@ -253,10 +259,12 @@ class RunControl:
         )
         try:
             received = Received(now, hook.op, value)
-            await self._add(run, [received], None if hook.many else Effects(close=[hook.token]))
+            close = [] if hook.many else [hook.token]
+            await self._add(run, [received], Effects(close=close, needs=[hook]))
         except (RunEnded, HookClosed):
             run, events = await storage.load(hook.run_id)
-            if run.status is not Status.CONTINUED or (not hook.many and _had_its_payload(hook, events)):
+            is_open = any(hook.op == command.op for command in open_hooks(effective(events)))
+            if run.status is not Status.CONTINUED or not is_open:  # the next run takes what this one was open for
                 raise HookClosed(NO_HOOK) from None
             try:
                 await self.signal(run.id, [Posted(now, hook.name, hook.token, value)])  # for the run that continues it
@@ -267,10 +275,6 @@ class RunControl:
     async def hooks(self, run_id: str | None = None) -> list[Hook]:
         """Return open hooks, of one run or of all."""
         return await (await self.owner.storage()).hooks(run_id)
-
-
-def _had_its_payload(hook: Hook, events: Sequence[Event]) -> bool:
-    return any(isinstance(event, Received) and event.op == hook.op for event in events)
 
 
 def ended(run: Run) -> RunEnded:

@@ -218,6 +218,15 @@ class DurableSemantics:
             with pytest.raises(HookClosed):
                 await app.resume_hook("quick", "too late")
 
+    async def test_a_hook_that_expired_or_was_closed_is_opened_again_at_once(self, make_app: MakeApp, log: str) -> None:
+        async with make_app() as app:
+            handle, sent = await app.start(kit.reopened, (log, "gate")), list[str]()
+            while len(sent) < 3:
+                await until(lambda: len(notes(log)) > len(sent))
+                await app.resume_hook("gate", str(len(sent)))
+                sent.append("")
+            assert await handle.result(timeout=20) == ["expired", "0", "1", "2"]
+
     async def test_a_hook_takes_many_payloads_in_order(self, make_app: MakeApp, log: str) -> None:
         async with make_app() as app:
             handle = await app.start(kit.chat, (log, "chat"))

@@ -138,6 +138,21 @@ async def expiring(token: str) -> str:
         return "nobody came"
 
 
+@workflow(name="kit.reopened")
+async def reopened(log: str, token: str) -> list[str]:
+    came = []
+    try:
+        await hook("gate", str, token=token, timeout="20ms")
+    except HookExpired:
+        came.append("expired")
+    for turn in range(3):
+        gate = hook("gate", str, token=token, many=True)
+        await write(log, f"turn {turn}")
+        came.append(await gate)
+        gate.close()
+    return came
+
+
 @workflow(name="kit.chat")
 async def chat(log: str, token: str) -> list[str]:
     messages = []

@@ -92,6 +92,38 @@ class EffectConformance(Stored):
             (lease,) = await take(s)
             assert await s.append(Append("r", facts(1), lease=lease, effects=Effects(close=["t"]))) == 2
 
+    async def test_a_token_is_closed_and_opened_again_in_one_append(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s)
+            await s.append(Append("r", [], effects=Effects(hooks=[hook(op=1)])))
+            await s.append(Append("r", facts(1), effects=Effects(hooks=[hook(op=2)], close=["t"])))
+            assert await s.find_hook("t") == hook(op=2)
+            assert await s.hooks() == [hook(op=2)]
+
+    async def test_the_token_of_another_run_is_not_closed_to_be_opened(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s, "r1")
+            await add(s, "r2", job("r2"))
+            await s.append(Append("r1", [], effects=Effects(hooks=[hook(run_id="r1")])))
+            (lease,) = [lease for lease in await take(s) if lease.run_id == "r2"]
+            again = Effects(hooks=[hook(run_id="r2")], close=["t"])
+            with pytest.raises(HookTaken):
+                await s.append(Append("r2", facts(1), lease=lease, effects=again))
+            assert await s.find_hook("t") == hook(run_id="r1")
+
+    async def test_what_needs_a_hook_is_refused_once_its_token_is_another_operations(self, open_storage: Any) -> None:
+        async with open_storage() as s:
+            await add(s)
+            await s.append(Append("r", [], effects=Effects(hooks=[hook(op=2)])))
+            assert await s.append(Append("r", facts(1), effects=Effects(needs=[hook(op=2)]))) == 2
+            with pytest.raises(HookClosed):
+                await s.append(Append("r", facts(1), effects=Effects(close=["t"], needs=[hook(op=1)])))
+            assert await s.find_hook("t") == hook(op=2)
+            await s.append(Append("r", facts(1), effects=Effects(close=["t"])))
+            with pytest.raises(HookClosed):
+                await s.append(Append("r", facts(1), effects=Effects(needs=[hook(op=2)])))
+            assert (await s.run("r")).length == 3
+
     async def test_a_run_closes_only_its_own_hooks(self, open_storage: Any) -> None:
         async with open_storage() as s:
             await add(s, "r")
