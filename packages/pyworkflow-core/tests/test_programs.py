@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -20,6 +21,7 @@ import pyworkflow
 from pyworkflow.authoring.context import HookSpec, workflow_context
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.events import (
+    RULES,
     Abandoned,
     CallStep,
     CancelRequested,
@@ -42,7 +44,7 @@ from pyworkflow.replay.state import State, first_difference, state_of
 
 EXAMPLES = int(os.environ.get("PYWORKFLOW_EXAMPLES", "2000"))
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
-STARTED = RunStarted(T0, "program", [], {}, "seed")
+STARTED = RunStarted(T0, "program", [], {}, "seed", rules=RULES)
 
 Program = tuple[Any, ...]
 
@@ -85,6 +87,7 @@ programs = st.recursive(
         st.tuples(st.just("until"), inner, st.integers(1, 4)),
         st.tuples(st.just("tidy"), inner),
         st.tuples(st.just("shield"), inner),
+        st.tuples(st.just("leave"), inner, inner),
     ),
     max_leaves=8,
 )
@@ -142,8 +145,19 @@ async def perform(program: Program, trace: list[Any], path: str = "") -> None:  
                     trace.append([path, "tidied", await context.call_step(_Named("tidy"), (path,), {})])
             case "shield":
                 await asyncio.shield(asyncio.ensure_future(perform(rest[0], trace, path + ".s")))
+            case "leave":
+                async for _ in left_early(rest[1], trace, path + ".l"):
+                    await perform(rest[0], trace, path + ".b")
+                    break
     except (OSError, TimeoutError, ExceptionGroup) as error:
         trace.append([path, type(error).__name__])
+
+
+async def left_early(cleanup: Program, trace: list[Any], path: str) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await perform(cleanup, trace, path)
 
 
 async def wait_for_hook(context: Any, trace: list[Any], path: str, *, many: bool) -> None:

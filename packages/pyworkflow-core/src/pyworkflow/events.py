@@ -10,6 +10,14 @@ from attrs import frozen
 Plain: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, list of Plain, or dict of str to Plain. The codec makes them."""
 
+RULES = 1
+"""What a workflow sees that follows neither from its code nor from its events; a run keeps those that it started with.
+
+Under rules 0, those of version 0.1.0, a hook that is closed drops the payloads that were not taken, a wait for its next
+payload that is interrupted ends the iteration, and an asynchronous generator that is left early is dropped at the
+first ``await`` of its ``finally``.
+"""
+
 # -- commands: what a workflow asks for, numbered from 1 in the order asked ----
 
 
@@ -128,6 +136,7 @@ class RunStarted:
         previous: The run that this one continues.
         fingerprint: Tells versions of the workflow's code apart; empty: unknown.
         deadline: When it is terminated, as one that it continues was asked to end by then.
+        rules: The `RULES` that held when it started, and hold until it ends; 0: those of version 0.1.0.
     """
 
     at: datetime
@@ -139,6 +148,7 @@ class RunStarted:
     previous: str | None = None
     fingerprint: str = ""
     deadline: datetime | None = None
+    rules: int = 0
 
 
 @frozen

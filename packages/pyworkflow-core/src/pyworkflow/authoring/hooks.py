@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from pyworkflow.authoring.context import HookSpec, in_workflow
 from pyworkflow.authoring.primitives import when
-from pyworkflow.errors import ConfigError, Unstorable
+from pyworkflow.errors import ConfigError, HookClosed, Unstorable
 from pyworkflow.events import Plain
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class OpenedHook(Generic[T]):
         Raises:
             HookExpired: None came in time.
             HookTaken: The token is in use by another open hook.
+            HookClosed: The workflow has closed it, and no payload is left.
         """
         return self.take().__await__()
 
@@ -60,15 +61,38 @@ class OpenedHook(Generic[T]):
         if not self._inbox.many:
             msg = f"hook {self.name!r} takes one payload; open it with many=True to iterate over several"
             raise ConfigError(msg)
-        return self._all()
-
-    async def _all(self) -> AsyncIterator[T]:
-        while not self._inbox.is_closed:
-            yield await self.take()
+        return _Payloads(self, self._inbox)
 
     def close(self) -> None:
-        """Take no more payloads; sending one is an error then."""
+        """Take no more payloads; sending one is an error then.
+
+        Payloads that were sent before can still be awaited, and are iterated over; after them, waiting raises
+        `HookClosed`.
+        """
         self._inbox.close()
+
+
+class _Payloads(Generic[T]):
+    """The payloads of a hook one after the other; a wait that is interrupted, by a timeout say, does not end it."""
+
+    def __init__(self, hook: OpenedHook[T], inbox: Inbox) -> None:
+        self._hook = hook
+        self._inbox = inbox
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._ended or self._inbox.is_over:
+            raise StopAsyncIteration
+        try:
+            return await self._hook.take()
+        except HookClosed:
+            raise StopAsyncIteration from None
+        except BaseException:
+            self._ended = self._inbox.drops  # in a run of 0.1.0, where it was a generator
+            raise
 
 
 @overload

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define, field
 
+from pyworkflow.errors import HookClosed
 from pyworkflow.events import Plain, Posted
 
 
@@ -22,6 +23,7 @@ class Inbox:
         name: The hook's name.
         token: Its token, as stored.
         own: The token is the workflow's own, and not one by default.
+        drops: What was not taken when it is closed is dropped, and who waits then waits for ever: rules of 0.1.0.
         on_close: Called once when the workflow wants no more.
     """
 
@@ -30,6 +32,7 @@ class Inbox:
     name: str
     token: str
     own: bool = False
+    drops: bool = False
     on_close: Callable[[], None] = lambda: None
     is_closed: bool = False
     _payloads: deque[Plain] = field(factory=deque, init=False)
@@ -60,17 +63,25 @@ class Inbox:
 
     def unread(self) -> list[Plain]:
         """Return the payloads that nobody has taken, and that somebody may want."""
-        return [] if self.is_closed or (self._read and not self.many) else [*self._payloads]
+        dropped = self.is_closed and self.drops
+        return [] if dropped or (self._read and not self.many) else [*self._payloads]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether iterating over the payloads ends here."""
+        return self.is_closed and (self.drops or not self._payloads)
 
     def wants(self, posted: Posted) -> bool:
         """Whether a payload that came before this hook was opened is for it."""
         return posted.token == self.token if self.own else posted.name == self.name
 
     def close(self) -> None:
-        """Take no more payloads."""
+        """Take no more payloads; those that came are still there."""
         if not self.is_closed:
             self.is_closed = True
             self.on_close()
+            if not self.drops and self._error is None:
+                self.fail(HookClosed(f"the workflow has closed hook {self.name!r}, and no payload is left"))
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []

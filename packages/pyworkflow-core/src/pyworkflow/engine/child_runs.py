@@ -12,7 +12,7 @@ from attrs import define, evolve
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.engine.held_run import Phase
 from pyworkflow.errors import RunEnded, RunExists, RunNotFound
-from pyworkflow.events import Completed, Event, Failed, Parent, RunStarted, StartChild
+from pyworkflow.events import RULES, Completed, Event, Failed, Parent, RunStarted, StartChild
 from pyworkflow.ids import child_id, new_seed
 from pyworkflow.model import RUN_OP, Append, Hook, Job, Lease, Message, Run, Status
 from pyworkflow.replay.effects import to_child
@@ -104,7 +104,9 @@ class ChildRuns:
         parent = None if command.detached else Parent(held.run_id, command.op)
         workflow = self.registry.workflows.get(command.name)
         fingerprint = "" if workflow is None else workflow.fingerprint
-        return RunStarted(now, command.name, command.args, command.kwargs, new_seed(), parent, fingerprint=fingerprint)
+        return RunStarted(
+            now, command.name, command.args, command.kwargs, new_seed(), parent, fingerprint=fingerprint, rules=RULES
+        )
 
     async def _create(self, run: Run, started: RunStarted) -> Run | None:
         existing, job = await create_free(self.appender.storage, run, started)

@@ -19,7 +19,7 @@ from pyworkflow.engine.sweeper import Sweeper
 from pyworkflow.engine.waiters import EndWaiters
 from pyworkflow.engine.worker import Worker
 from pyworkflow.errors import RunExists, StorageError
-from pyworkflow.events import Plain, RunStarted
+from pyworkflow.events import RULES, Plain, RunStarted
 from pyworkflow.ids import new_run_id, new_seed
 from pyworkflow.model import RUN_OP, History, Hook, Job, Page, Run, RunQuery, Status
 from pyworkflow.ports import DurableRuntime, StartRequest
@@ -72,7 +72,7 @@ class StoredRuntime(DurableRuntime):
         workflow, now = request.workflow, self.clock.now()
         run = Run(request.run_id or new_run_id(), workflow.name, now, idempotency_key=request.idempotency_key)
         started = RunStarted(
-            now, workflow.name, request.args, request.kwargs, new_seed(), fingerprint=workflow.fingerprint
+            now, workflow.name, request.args, request.kwargs, new_seed(), fingerprint=workflow.fingerprint, rules=RULES
         )
         # In a task of its own: a caller that is cancelled meanwhile would leave a run that this worker holds by its
         # lease and does not know of (`Callers` in the kit cancels at each await).

@@ -14,7 +14,7 @@ from weakref import ref
 from pyworkflow.authoring.context import ContinueAsNew, Definition, HookSpec, Undo, token_digest
 from pyworkflow.authoring.inbox import Inbox
 from pyworkflow.errors import WorkflowError
-from pyworkflow.events import CallStep, OpenHook, Plain, StartChild, StartTimer
+from pyworkflow.events import RULES, CallStep, OpenHook, Plain, StartChild, StartTimer
 
 if TYPE_CHECKING:
     from pyworkflow.codec import Codec
@@ -35,6 +35,7 @@ class ReplayContext:
         seed: What chance and the tokens of hooks follow from.
         is_replaying: Whether the workflow only does again what it did before.
         described: The attributes that the workflow has set and that history does not have.
+        rules: As `RunStarted.rules`.
     """
 
     def __init__(self, run_id: str, codec: Codec, loop: ReplayLoop, operations: Operations, patches: Patches) -> None:
@@ -44,6 +45,7 @@ class ReplayContext:
         self.seed = ""
         self.is_replaying = False
         self.described: list[dict[str, Plain]] = []
+        self.rules = RULES
         self._loop = loop
         self._operations = operations
         self._patches = patches
@@ -95,7 +97,7 @@ class ReplayContext:
     def open_hook(self, spec: HookSpec, token: str, encode: Callable[[Any], Plain]) -> Inbox:
         """Open a hook; its payloads arrive in what is returned."""
         digest = token_digest(token)
-        inbox = Inbox(encode, spec.many, spec.name, digest, spec.own)
+        inbox = Inbox(encode, spec.many, spec.name, digest, spec.own, drops=not self.rules)
         fields = spec.name, digest, spec.typed, spec.many, spec.delay, spec.until
         opened = ref(self._operations.add(OpenHook, fields, inbox))  # it holds the inbox: no circle of references
 

@@ -10,6 +10,7 @@ from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import RunCancelled as CancelledError
 from pyworkflow.errors import RunTerminated as TerminatedError
 from pyworkflow.events import (
+    RULES,
     CancelRequested,
     ChildContinued,
     Completed,
@@ -78,7 +79,9 @@ def next_run(run_id: str, machine: Machine, workflow: Workflow[..., Any], end: R
     """Return the run that continues one, with what that one received and did not see."""
     now = end.at
     name, parent, fingerprint = workflow.name, machine.parent, workflow.fingerprint
-    started = RunStarted(now, name, end.args, end.kwargs, new_seed(), parent, run_id, fingerprint, machine.deadline)
+    started = RunStarted(
+        now, name, end.args, end.kwargs, new_seed(), parent, run_id, fingerprint, machine.deadline, RULES
+    )
     events = [started, *machine.undelivered(now)]
     return NewRun(Run(end.run_id, name, now, length=len(events), parent=run_id), events)
 

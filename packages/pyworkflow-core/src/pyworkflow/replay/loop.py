@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from random import Random
+from threading import get_ident
 from types import FrameType, GeneratorType
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -109,11 +112,14 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         now: The time, which whoever runs it sets.
         main: The first task: the workflow itself, which is as good as all that the loop is for.
         root: The lane of that task.
+        drops: Asynchronous generators that are left early are dropped at their next ``await``: rules of 0.1.0.
+        finishing: The tasks that run the rest of asynchronous generators that were left early.
         base: The order of what hashes by its order begins here. It follows from the run's seed: all tasks of a process
             are in one set of asyncio's, where those of thousands of runs would have the same few hashes.
     """
 
     base = 0
+    drops = False
 
     def __init__(self) -> None:
         self.owner: TimerOwner | None = None
@@ -121,6 +127,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.main: WorkflowTask | None = None
         self.root = Lane()
         self._ready: deque[asyncio.Handle] = deque()
+        self.finishing: set[WorkflowTask] = set()
         self._tasks: set[WorkflowTask] = set()
         self._created = 0
         self._hashed = _FUTURES
@@ -131,7 +138,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
         Meanwhile this is the running loop of the thread, with no current task: the worker's own loop and task, which
         called, are as they were afterwards (``test_feeding_inside_a_running_loop_leaves_it_as_it_was``). Its hooks for
-        asynchronous generators are put aside too, or it would close those of the workflow when it is closed itself.
+        asynchronous generators are replaced too, or it would close those of the workflow when it is closed itself.
         """
         outer = asyncio._get_running_loop()
         task = None if outer is None else asyncio.current_task(outer)
@@ -139,8 +146,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             asyncio._leave_task(outer, task)  # type: ignore[arg-type]
         asyncio._set_running_loop(self)
         hooks = sys.get_asyncgen_hooks()
-        if hooks.firstiter is not None:
-            sys.set_asyncgen_hooks(None, None)
+        sys.set_asyncgen_hooks(None, self._left)
         ready = self._ready
         try:
             for item in items:
@@ -153,8 +159,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             raise ends_its_process(error) from error
         finally:
             asyncio._set_running_loop(outer)
-            if hooks.firstiter is not None:
-                sys.set_asyncgen_hooks(*hooks)
+            sys.set_asyncgen_hooks(*hooks)
             if task is not None:
                 asyncio._enter_task(outer, task)  # type: ignore[arg-type]
 
@@ -169,12 +174,29 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         """Unwind every coroutine now, so that garbage collection does not do it at some other time."""
+        self.drops = True
         if not all(task.done() for task in self._tasks):
             self.run([list(self._tasks)], self._unwind)
         self._tasks.clear()
+        self.finishing.clear()
         self._ready.clear()
         self._batch = None
         self.owner = self.main = None  # they hold the loop, and only the garbage collector would free the two
+
+    def _left(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Run the rest of an asynchronous generator that was left early, in a task of its own, as asyncio does.
+
+        One that the garbage collector found is dropped: when that comes by does not follow from history.
+        """
+        if _collecting == get_ident() or asyncio._get_running_loop() is not self:
+            return
+        if self.drops:
+            with suppress(BaseException):
+                generator.aclose().__await__().send(None)
+            return
+        task = self.create_task(generator.aclose())
+        self.finishing.add(task)
+        task.add_done_callback(self.finishing.discard)
 
     def _unwind(self, tasks: Sequence[WorkflowTask]) -> None:
         for task in tasks:
@@ -296,6 +318,18 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def is_closed(self) -> bool:
         return False
+
+
+_collecting = 0
+"""The thread in which the garbage collector is at work; 0: none."""
+
+
+def _collects(phase: str, _: dict[str, int]) -> None:
+    global _collecting  # noqa: PLW0603 -- there is one collector a process
+    _collecting = get_ident() if phase == "start" else 0
+
+
+gc.callbacks.append(_collects)
 
 
 def _asked_by() -> FrameType | None:

@@ -204,7 +204,7 @@ class Machine:
     def outcome(self, at: datetime) -> Outcome | None:
         """Return the event that ends the run, or None if the workflow has not ended."""
         main = self._loop.main
-        if main is None or not main.done():
+        if main is None or not main.done() or self._loop.finishing:
             return None
         if main.cancelled():
             return RunCancelled(at)
@@ -218,7 +218,7 @@ class Machine:
     def is_stuck(self) -> bool:
         """Whether the workflow waits for something that nobody will ever give it."""
         main = self._loop.main
-        return main is not None and not main.done() and not self.pending
+        return main is not None and not self.pending and not (main.done() and not self._loop.finishing)
 
     @property
     def is_new(self) -> bool:
@@ -302,8 +302,10 @@ class Machine:
         )
 
     def _begin(self, event: RunStarted) -> None:
-        self.started, self.parent, self._context.seed = event.at, event.parent, event.seed
+        self.started, self.parent = event.at, event.parent
+        self._context.seed, self._context.rules = event.seed, event.rules
         self.fingerprint, self.deadline = event.fingerprint, event.deadline
+        self._loop.drops = not event.rules
         self._loop.base = crc32(event.seed.encode()) << 20
         self._loop.owner = self.operations  # from here to `close` they hold each other: one never used is just freed
         context = Context()  # the starter's own variables would not be there on replay

@@ -14,6 +14,7 @@ from pyworkflow.authoring.inbox import Inbox
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import ConfigError, NonDeterminism, RunBlocked, RunTerminated, Unstorable
 from pyworkflow.events import (
+    RULES,
     CallStep,
     Completed,
     Described,
@@ -119,6 +120,7 @@ def past_of(client: Any, execution: Execution, app: Host, payloads: Payloads) ->
         execution.input.get("kwargs", {}),
         "",
         previous=execution.input.get("previous"),
+        rules=RULES,
     )
     if workflow is None:
         events, hooks = _without_code(execution, started, raw, records, payloads)

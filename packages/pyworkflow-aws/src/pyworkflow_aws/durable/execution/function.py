@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import NonDeterminism, PayloadTooLarge, RunBlocked, RunCancelled, RunTerminated
+from pyworkflow.events import RULES, RunCompleted, RunContinued, RunFailed, RunStarted, StartChild
 from pyworkflow.events import RunCancelled as CancelledEvent
-from pyworkflow.events import RunCompleted, RunContinued, RunFailed, RunStarted, StartChild
 from pyworkflow.ids import child_id
 from pyworkflow_aws.clients import Clients
 from pyworkflow_aws.durable.execution.adapter import Adapter
@@ -60,6 +60,7 @@ def _run(app: App, settings: AwsSettings, clients: Clients, event: Any, journal:
         event.get("kwargs", {}),
         sha256(journal.arn.encode()).hexdigest(),
         previous=event.get("previous"),
+        rules=RULES,
     )
     payloads = Payloads(settings.bucket, f"pyworkflow/{starting.execution_name(run_id)}", clients.objects)
     function = settings.function or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")

@@ -14,6 +14,7 @@ from pyworkflow.codec import Codec
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.errors import HookTaken, RunBlocked
 from pyworkflow.events import (
+    RULES,
     CancelRequested,
     Event,
     Failed,
@@ -227,7 +228,7 @@ class Tree:
         run_id = command.run_id or child_id(parent.run_id, command.op)
         seed = f"{parent.started.seed}/{command.op}"
         started = RunStarted(
-            self.now, command.name, command.args, command.kwargs, seed, Parent(parent.run_id, command.op)
+            self.now, command.name, command.args, command.kwargs, seed, Parent(parent.run_id, command.op), rules=RULES
         )
         self._begin(parent, command.op, run_id, started)
 
@@ -270,7 +271,7 @@ class Tree:
         if isinstance(outcome, RunContinued):
             started = RunStarted(
                 self.now, node.started.workflow, outcome.args, outcome.kwargs, f"{node.started.seed}~",
-                node.started.parent, node.run_id,
+                node.started.parent, node.run_id, rules=RULES,
             )  # fmt: skip
             self._begin(parent, op, outcome.run_id, started, node.times + 1)
         elif op in parent.machine.pending:
