@@ -15,13 +15,13 @@ from celery import Celery
 from pyworkflow import current_step, hook, sleep, step, workflow
 from pyworkflow.events import Completed
 from pyworkflow.model import Append
-from pyworkflow.testing.runtime_kit import stories, workflows
+from pyworkflow.testing.runtime_kit import odd_ends, stories, workflows
 from pyworkflow.testing.runtime_kit.workflows import note
 from pyworkflow_celery import celery_app, step_from_celery
 from pyworkflow_sqlite.storage import SQLiteStorage
 
 app = celery_app()
-__all__ = ["app", "stories", "workflows"]
+__all__ = ["app", "odd_ends", "stories", "workflows"]
 
 
 def begin(log: str, text: str = "") -> None:

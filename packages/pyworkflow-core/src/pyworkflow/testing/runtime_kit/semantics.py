@@ -23,6 +23,7 @@ from pyworkflow.errors import (
 )
 from pyworkflow.events import CancelRequested, Completed, Retrying
 from pyworkflow.model import Run, RunQuery, Status
+from pyworkflow.testing.runtime_kit import odd_ends
 from pyworkflow.testing.runtime_kit import stories as kit
 from pyworkflow.testing.runtime_kit.workflows import Declined, notes, nothing, retried
 from pyworkflow.testing.until import until
@@ -52,13 +53,13 @@ class Semantics:
 
     async def test_whatever_a_step_raises_is_an_exception_in_its_workflow(self, make_app: MakeApp) -> None:
         async with make_app() as app:
-            caught = await app.call(kit.odd_ends)
+            caught = await app.call(odd_ends.odd_ends)
         assert caught == ["StepFailed"] * 8 + ["RuntimeError"] * 2 + ["StepFailed"] * 2
 
     async def test_a_workflow_that_exits_is_blocked_and_nothing_else_is(self, make_app: MakeApp) -> None:
         async with make_app() as app:
             with pytest.raises(RunBlocked, match=r"SystemExit\(3\)"):
-                await app.call(kit.exits)
+                await app.call(odd_ends.exits)
             assert await app.call(nothing) == "done"
 
     async def test_a_run_continues_as_new(self, make_app: MakeApp, log: str) -> None:
