@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from attrs import Factory, define, frozen
 
 from pyworkflow.authoring.context import ContinueAsNew, step_context, workflow_context
+from pyworkflow.authoring.same_definition import difference_of, place_of
 from pyworkflow.codec import Codec
 from pyworkflow.codec.signature import Signature
 from pyworkflow.errors import DefinitionError, WorkflowTimeout
@@ -228,26 +229,10 @@ class Registry:
 
 def _add(known: dict[str, Any], new: Any, what: str) -> None:
     old = known.get(new.name)
-    if old is not None and not _same(old, new):
-        msg = (
-            f"two {what}s are named {new.name!r}: {_place(old)} and {_place(new)}; "
-            f'give one of them another name: @{what}(name="…")'
-        )
-        raise DefinitionError(msg)
+    if old is not None and (differs := difference_of(old.function, new.function)):
+        msg = f"two {what}s are named {new.name!r}: {place_of(old.function)} and {place_of(new.function)}{differs}"
+        raise DefinitionError(msg.format(what=what))
     known[new.name] = new
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Whether they are one definition met twice: a module run as a script and imported, a closure, a notebook cell."""
-    a, b = old.function.__code__, new.function.__code__
-    if b.co_filename.startswith("<") or "ipykernel" in b.co_filename:
-        return True
-    return (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)
-
-
-def _place(definition: Any) -> str:
-    code = definition.function.__code__
-    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 default_registry = Registry()
