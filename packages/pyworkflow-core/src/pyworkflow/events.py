@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeAlias
 
 from attrs import frozen
 
 Plain: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, list of Plain, or dict of str to Plain. The codec makes them."""
+
+_LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def later(at: datetime, seconds: float) -> datetime:
+    """Return the time that many seconds after *at*, or the end of the year 9999 if that is later still."""
+    try:
+        return at + timedelta(seconds=seconds)
+    except OverflowError:
+        return _LAST
+
 
 RULES = 1
 """What a workflow sees that follows neither from its code nor from its events; a run keeps those that it started with.
@@ -46,7 +57,7 @@ class StartTimer:
 
     def fires_at(self, asked: datetime) -> datetime:
         """Return the wake time of a timer that was recorded at *asked*."""
-        return self.until if self.until is not None else asked + timedelta(seconds=self.delay or 0.0)
+        return self.until if self.until is not None else later(asked, self.delay or 0.0)
 
 
 @frozen
@@ -74,7 +85,7 @@ class OpenHook:
         """Return when a hook that was recorded at *asked* expires; None: never."""
         if self.until is None and self.delay is None:
             return None
-        return self.until if self.until is not None else asked + timedelta(seconds=self.delay or 0.0)
+        return self.until if self.until is not None else later(asked, self.delay or 0.0)
 
 
 @frozen

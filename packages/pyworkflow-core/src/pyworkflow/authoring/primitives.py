@@ -50,7 +50,11 @@ def when(duration: float | str | timedelta | datetime) -> tuple[float | None, da
         if duration.tzinfo is None:
             msg = f"{duration.isoformat()} is a naive datetime; say in which time zone, e.g. tzinfo=UTC"
             raise ConfigError(msg)
-        return None, duration.astimezone(UTC)
+        try:
+            return None, duration.astimezone(UTC)
+        except OverflowError:
+            msg = f"{duration.isoformat()} is not a time from the year 1 to 9999 in UTC"
+            raise ConfigError(msg) from None
     return seconds(duration), None
 
 

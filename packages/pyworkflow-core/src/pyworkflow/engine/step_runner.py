@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from pyworkflow.authoring.context import StepContext, step_context
 from pyworkflow.codec.exceptions import record_of
 from pyworkflow.config.durations import seconds
 from pyworkflow.errors import FatalError, NotInWorkflow, RetryableError, RunBlocked, StepTimeout, Unstorable
-from pyworkflow.events import CallStep, Completed, Failed, Retrying
+from pyworkflow.events import CallStep, Completed, Failed, Retrying, later
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Registry, Step
@@ -107,7 +107,7 @@ class StepRunner:
         delay = next_delay(policy, retries, number, error, now)
         if delay is None:
             return Failed(now, op, record_of(error, retryable=False))
-        return Retrying(now, op, number, record_of(error), now + timedelta(seconds=delay))
+        return Retrying(now, op, number, record_of(error), later(now, delay))
 
 
 async def attempt(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from threading import get_ident
 from types import FrameType, GeneratorType
@@ -30,6 +31,9 @@ if sys.version_info < (3, 13):
     _AS_COMPLETED = asyncio.as_completed.__code__
 else:
     _AS_COMPLETED = asyncio.tasks._AsCompletedIterator.__init__.__code__
+
+_LONGEST = timedelta.max.total_seconds()
+"""What a timer of more seconds is recorded with: JSON has no infinity."""
 
 _FUTURES = 1 << 19
 """Where the order of futures begins: a set with tasks and futures has the tasks first."""
@@ -283,11 +287,13 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def call_later(  # type: ignore[override]  # as above
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
+        if math.isnan(delay):
+            raise ValueError("Invalid delay: NaN (not a number)")  # as asyncio words it
         handle = asyncio.TimerHandle(self.time() + delay, callback, args, self, context)
         if delay <= 0:
             self._ready.append(handle)
         elif self.owner is not None:
-            self.owner.start_timer(handle, delay)
+            self.owner.start_timer(handle, min(delay, _LONGEST))
         return handle
 
     def call_at(  # type: ignore[override]  # as above
