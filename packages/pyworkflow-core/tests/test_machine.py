@@ -43,6 +43,7 @@ from pyworkflow.events import (
     StartTimer,
 )
 from pyworkflow.replay.machine import Machine
+from pyworkflow.replay.state import first_difference, state_of
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 STARTED = RunStarted(T0, "flow", [], {}, "seed", rules=RULES)
@@ -557,6 +558,57 @@ def test_a_workflow_that_does_what_belongs_into_a_step_gets_a_clear_error(flow: 
     assert isinstance(failed, RunFailed)
     assert failed.error.type == f"{NotInWorkflow.__module__}:NotInWorkflow"
     m.close()
+
+
+# -- facts of hosts whose clocks differ ---------------------------------------------------------------------
+
+
+async def stamps() -> None:
+    async def one(n: int) -> None:
+        await a(n)
+        await asyncio.gather(b(pyworkflow.now().isoformat()), c(asyncio.get_running_loop().time()))
+
+    await asyncio.gather(one(1), one(2))
+
+
+async def limits() -> None:
+    async def one(n: int) -> None:
+        await a(n)
+        async with asyncio.timeout(5.1):
+            await b()
+
+    await asyncio.gather(one(1), one(2))
+
+
+async def deadlines() -> None:
+    until = asyncio.get_running_loop().time() + 60
+
+    async def one(n: int) -> None:
+        await a(n)
+        async with asyncio.timeout_at(until):
+            await b()
+
+    await asyncio.gather(one(1), one(2))
+
+
+@pytest.mark.parametrize("behind", [0, 1, 37, 1000, 250_000])
+@pytest.mark.parametrize("flow", [stamps, limits, deadlines], ids=lambda f: f.__name__)
+def test_a_fact_older_than_the_last_decision_leaves_the_same_state_live_and_in_replay(flow: Any, behind: int) -> None:
+    def at(micros: int) -> datetime:
+        return T0 + timedelta(microseconds=micros)
+
+    live, history = machine(flow), []
+    for fact, decided in [
+        (STARTED, 0),
+        (Completed(at(100), 1, None), 300),
+        (Completed(at(300 - behind), 2, None), 500),
+    ]:
+        history += live.advance([fact], at(decided)).events
+        rebuilt = machine(flow)
+        rebuilt.replay(history)
+        assert first_difference(state_of(live), state_of(rebuilt)) == ""
+        rebuilt.close()
+    live.close()
 
 
 # -- how hooks end ------------------------------------------------------------------------------------------
