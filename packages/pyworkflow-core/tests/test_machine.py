@@ -558,6 +558,7 @@ def test_a_workflow_that_does_what_belongs_into_a_step_gets_a_clear_error(flow: 
     assert isinstance(failed, RunFailed)
     assert failed.error.type == f"{NotInWorkflow.__module__}:NotInWorkflow"
     m.close()
+    gc.collect()  # finds coroutines that were never awaited, where warnings of them are ignored
 
 
 # -- facts of hosts whose clocks differ ---------------------------------------------------------------------
