@@ -181,7 +181,7 @@ def machine_of(program: Program) -> Machine:
     async def body(_args: Any, _kwargs: Any) -> Any:
         trace: list[Any] = []
         await perform(program, trace)
-        return [*trace]  # tasks that are left over go on until the machine is closed
+        return [*trace]  # what runs when the machine is closed adds to it
 
     return Machine(body, "run-1")
 
