@@ -787,6 +787,22 @@ def test_closing_a_machine_in_a_generator_prints_nothing(
     assert not caplog.records
 
 
+async def gathers_at_its_end() -> None:
+    try:
+        await pyworkflow.sleep(5)
+    finally:
+        await asyncio.gather(chats(), chats())
+
+
+@pytest.mark.filterwarnings("error")
+def test_closing_a_machine_leaves_no_coroutine_that_was_never_awaited(caplog: pytest.LogCaptureFixture) -> None:
+    m = machine(gathers_at_its_end)
+    m.advance([STARTED], T0)
+    m.close()
+    gc.collect()
+    assert not caplog.records
+
+
 async def keeps_a_generator_in_a_cycle() -> str:
     cycle: list[Any] = [pages()]
     cycle.append(cycle)

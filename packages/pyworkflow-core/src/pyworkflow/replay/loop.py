@@ -179,8 +179,10 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def close(self) -> None:
         """Unwind every coroutine now, so that garbage collection does not do it at some other time."""
         self.drops = True
-        if not all(task.done() for task in self._tasks):
-            self.run([list(self._tasks)], self._unwind)
+        unwound: set[WorkflowTask] = set()
+        while left := [task for task in self._tasks if not task.done() and task not in unwound]:
+            unwound.update(left)  # a ``finally`` block may have created more
+            self.run([left], self._unwind)
         self._tasks.clear()
         self.finishing.clear()
         self._ready.clear()
