@@ -77,7 +77,7 @@ async def two_leases_long(log: str, run: str) -> int:
 async def main(database: str, log: str, name: str = "", count: str = "0") -> None:
     listener = threading.Thread(target=listen, args=(asyncio.get_running_loop(), done := asyncio.Event()), daemon=True)
     listener.start()
-    app = App(storage=f"sqlite:///{database}", default_runtime="local?lease=1s&sweep=50ms")
+    app = App(storage=f"sqlite:///{database}?silent_limit=3s", default_runtime="local?lease=1s&sweep=50ms")
     async with app, app.worker(grace=0):
         print("working", flush=True)
         names = [f"{name}-{PID}-{i}" for i in range(int(count))]

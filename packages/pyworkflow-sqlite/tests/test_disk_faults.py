@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-import pyworkflow_sqlite.database
+import pyworkflow_sqlite.connection
 from pyworkflow import App, step, workflow
 from pyworkflow.errors import StorageError
 from pyworkflow.events import Completed, RunStarted
 from pyworkflow.model import Append, Job, Run, Status
 from pyworkflow_sqlite import SQLiteStorage
+from pyworkflow_sqlite.renewals import Renewals
 
 _spec = importlib.util.spec_from_file_location("faulty_disk", Path(__file__).with_name("faulty_disk.py"))
 assert _spec is not None
@@ -36,6 +37,14 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Faulty = Callable[[], AbstractContextManager[Any]]
 
 
+def one_connection(renewals: Renewals, operation: Any) -> Any:
+    """Renew by the connection of all else: the disk that fails is one connection's."""
+    database = renewals.database
+    database.insist_open()
+    with database._in_use:
+        return database.write_by(database._connection, operation)
+
+
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> Faulty:
     """A context in which the storage's files are on a disk of its own, which it gives."""
@@ -44,7 +53,8 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Faulty:
     def faulty() -> Iterator[Any]:
         disk = Disk()
         with monkeypatch.context() as patched:
-            patched.setattr(pyworkflow_sqlite.database, "sqlite3", faulty_disk.FaultySqlite(disk))
+            patched.setattr(pyworkflow_sqlite.connection, "sqlite3", faulty_disk.FaultySqlite(disk))
+            patched.setattr(Renewals, "write", one_connection)
             yield disk
 
     return faulty

@@ -7,8 +7,9 @@ submitted: changing threads twice takes as long as the commit itself.
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import os
-import random
 import sqlite3
 import threading
 import time
@@ -22,9 +23,12 @@ from typing import Any, TypeVar
 from attrs import define, field
 
 from pyworkflow.errors import StorageBusy, StorageError, WorkflowError
+from pyworkflow_sqlite.connection import begin, connect, insist
 from pyworkflow_sqlite.delivery import deliver, settle
-from pyworkflow_sqlite.explanations import explained, name_of, unusable
-from pyworkflow_sqlite.schema import migrate
+from pyworkflow_sqlite.explanations import explained
+from pyworkflow_sqlite.files import Files, FilesGone, closing
+
+logger = logging.getLogger(__name__)
 
 QUICK = 0.001
 """As long as the last transaction took less, in seconds, the next one may keep an event loop waiting."""
@@ -80,6 +84,8 @@ class Database:
     synchronous: str
     patience: float
     commits: int = 0
+    _files: Files = field(init=False)
+    _lost: FilesGone | None = field(default=None, init=False)  # the files are not those that were opened
     _queue: SimpleQueue[list[_Item] | None] = field(factory=SimpleQueue, init=False)
     _gathered: dict[asyncio.AbstractEventLoop, list[_Item]] = field(factory=dict, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -199,15 +205,39 @@ class Database:
 
     def call(self, operation: Operation[T], *, writes: bool) -> T:
         """Have the thread execute *operation* and block until it has."""
-        if self._thread is None or self._pid != os.getpid():
-            self._reopen()
+        self.insist_open()
         future: Future[T] = Future()
         self._queue.put([_Item(operation, writes, future=future)])
         return future.result()
 
+    def check(self) -> None:
+        """Check that the files are those that were opened; until they are again, everything fails.
+
+        Raises:
+            FilesGone: They were removed, moved or replaced.
+        """
+        try:
+            self._files.check()
+        except FilesGone as error:
+            if self._lost is None:
+                logger.error("%s", error)  # noqa: TRY400 -- the traceback shows nothing
+            self._lost, self._took = error, math.inf  # so that nothing is written where it was submitted
+            raise
+        self._lost = None
+
+    def _refuse_lost(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+
+    def insist_open(self) -> None:
+        """Open the file again in a forked child; elsewhere it is an error that it is not open."""
+        if self._thread is None or self._pid != os.getpid():
+            self._reopen()
+
     def _reopen(self) -> None:
         """Open the file again in a forked child; elsewhere it is an error that it is not open."""
         if self._pid and self._pid != os.getpid():
+            self._lost = None
             self._opening, self._in_use = threading.Lock(), threading.Lock()  # the parent may have held them
             self.open()
             return
@@ -218,7 +248,11 @@ class Database:
 
     def _work(self, queue: SimpleQueue[list[_Item] | None], ready: Future[None]) -> None:
         try:
-            self._connection = connection = self._connect()
+            with closing:
+                files = Files(self.path)
+                self._connection = connection = connect(self.path, self.synchronous, self.patience, self._commit)
+                files.keep()
+                self._files, self._lost = files, None
         except Exception as error:  # noqa: BLE001 -- handed to the caller
             ready.set_exception(error)
             return
@@ -242,49 +276,27 @@ class Database:
             deliver([(item.loop, item.future, result) for item, result in zip(batch, results, strict=True)])
             if self._written >= CHECKPOINT:
                 self._checkpoint(connection)
-        with self._in_use:
+        with self._in_use, closing:
+            descriptors = files.release()
             connection.close()
+            for fd in descriptors:
+                os.close(fd)
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         with self._in_use, suppress(sqlite3.Error):  # a commit will do it some time, and say what is wrong
             connection.execute("pragma wal_checkpoint(passive)").fetchone()
         self._written = 0
 
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            if not os.path.exists(self.path):  # noqa: PTH110 -- a file that others use is not opened here: closing drops their locks
-                with suppress(FileExistsError):
-                    os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            raise unusable(self.path, error) from error
-        try:
-            self._insist(lambda: connection.execute("pragma journal_mode = wal"), self.patience)
-            connection.execute(f"pragma synchronous = {self.synchronous}")
-            self._begin(connection, self.patience)
-            try:
-                migrate(connection, self.path)
-                self._commit(connection)
-            except BaseException:
-                connection.execute("rollback")
-                raise
-        except sqlite3.Error as error:
-            connection.close()
-            raise explained(self.path, error) from error
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
     def _carry_out(self, connection: sqlite3.Connection, batch: Sequence[_Item], patience: float) -> list[Any]:
         """Return the results, or the errors, of *batch*."""
         try:
+            self._refuse_lost()
             if len(batch) == 1 and (row := batch[0].row) is not None and self._add_one(connection, row, patience):
                 return [row[2]]
             if not any(item.writes for item in batch):
                 return [self._one(connection, item) for item in batch]
             return self._transaction(connection, batch, patience)
-        except StorageBusy as error:
+        except (StorageBusy, FilesGone) as error:
             return [error] * len(batch)
         except Exception as error:  # noqa: BLE001 -- handed to the caller
             if len(batch) == 1:
@@ -296,7 +308,7 @@ class Database:
         """Write *row*, which is a transaction by itself; return whether anything was written."""
         started = time.perf_counter()
         statement, values, _ = row
-        if not self._insist(partial(self._commit, connection, statement, values), patience):
+        if not insist(self.path, partial(self._commit, connection, statement, values), patience):
             return False
         self._took = time.perf_counter() - started
         self._written += 1
@@ -304,7 +316,7 @@ class Database:
 
     def _transaction(self, connection: sqlite3.Connection, batch: Sequence[_Item], patience: float) -> list[Any]:
         rows = [item.row for item in batch if item.row is not None]
-        self._begin(connection, patience)
+        begin(self.path, connection, patience)
         started = time.perf_counter()
         before = connection.total_changes
         try:
@@ -313,6 +325,7 @@ class Database:
             else:
                 results = [_one(connection, item) for item in batch]
             if connection.total_changes != before:
+                self.check()
                 self._commit(connection)
             else:
                 connection.execute("rollback")
@@ -325,32 +338,30 @@ class Database:
         self._written += len(batch)
         return results
 
+    def write_by(self, connection: sqlite3.Connection, operation: Operation[T]) -> T:
+        """Execute *operation* in a transaction of *connection*, on the caller's thread.
+
+        Raises:
+            StorageError: It could not be written.
+        """
+        try:
+            begin(self.path, connection, self.patience)
+            try:
+                result = operation(connection)
+                self._commit(connection)
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                raise
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+        return result
+
     def _commit(self, connection: sqlite3.Connection, statement: str = "commit", values: tuple[Any, ...] = ()) -> bool:
         """Execute what commits; return whether anything was written. Tests count these, and die at them."""
         written = connection.execute(statement, values).rowcount != 0
         self.commits += written
         return written
-
-    def _begin(self, connection: sqlite3.Connection, patience: float) -> None:
-        self._insist(partial(connection.execute, "begin immediate"), patience)
-
-    def _insist(self, act: Callable[[], T], patience: float) -> T:
-        """Do *act*, again and again while others hold the lock: SQLite's own waiting is not fair."""
-        deadline, pause = time.monotonic() + patience, 0.0005
-        while True:
-            try:
-                return act()
-            except sqlite3.OperationalError as error:
-                if not name_of(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                    raise
-                if time.monotonic() >= deadline:
-                    msg = (
-                        f"{self.path} was locked by other processes for {patience:g} s; nothing was written, and "
-                        "trying again is safe"
-                    )
-                    raise StorageBusy(msg) from error
-                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter
-                pause = min(2 * pause, 0.02)
 
     def _one(self, connection: sqlite3.Connection, item: _Item) -> Any:
         try:

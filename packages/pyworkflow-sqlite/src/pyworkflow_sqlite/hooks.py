@@ -18,6 +18,7 @@ def sqlite(
     *,
     synchronous: Literal["full", "normal"] = "full",
     busy_timeout: timedelta = timedelta(seconds=30),
+    silent_limit: timedelta = timedelta(seconds=60),
 ) -> SQLiteStorage:
     """Make the storage of ``sqlite:///relative.db`` or ``sqlite:////absolute.db``."""
     path = place.removeprefix("/")
@@ -26,7 +27,7 @@ def sqlite(
         raise ConfigError(msg)
     from pyworkflow_sqlite.storage import SQLiteStorage
 
-    return SQLiteStorage(path, synchronous=synchronous, busy_timeout=busy_timeout)
+    return SQLiteStorage(path, synchronous=synchronous, busy_timeout=busy_timeout, silent_limit=silent_limit)
 
 
 @hookimpl

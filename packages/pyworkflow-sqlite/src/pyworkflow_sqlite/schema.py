@@ -69,7 +69,18 @@ create table workers (
 ) without rowid;
 """
 
-MIGRATIONS = (_FIRST,)
+_PRESENCE = """
+create table presence (                   -- of workers, beside their leases
+    worker text primary key,
+    host text not null,
+    pid integer not null,
+    since integer not null,
+    beat integer not null,                -- the last heartbeat
+    lock_file text not null               -- device and inode of the file that it has its lock on
+) without rowid;
+"""
+
+MIGRATIONS = (_FIRST, _PRESENCE)
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:

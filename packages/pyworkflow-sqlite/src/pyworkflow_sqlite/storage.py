@@ -23,6 +23,8 @@ from pyworkflow_sqlite.appending import ADD_HELD, HeldRow, Write
 from pyworkflow_sqlite.database import Database
 from pyworkflow_sqlite.effects import ADD_JOB, add_run, check_hooks, open_hooks
 from pyworkflow_sqlite.liveness import liveness
+from pyworkflow_sqlite.presence import Presence, prolong
+from pyworkflow_sqlite.renewals import Renewals
 from pyworkflow_sqlite.rows import (
     HOOK_COLUMNS,
     RUN_COLUMNS,
@@ -39,10 +41,6 @@ from pyworkflow_sqlite.rows import (
 logger = logging.getLogger(__name__)
 
 _CHUNK = 500
-_LAPSED = (  # those whose time is up, and those that wrote a job when it was up already
-    "select id from workers where until <= ? and id <> ? union select worker from jobs "
-    "where worker is not null and worker <> ? and not exists (select 1 from workers where id = jobs.worker)"
-)
 _MANY_RUNS = f"select {RUN_COLUMNS} from runs where id in (select value from json_each(?))"  # noqa: S608 -- a constant
 _THEIR_EVENTS = (
     "select run_id, seq, n, data from events where run_id in (select value from json_each(?)) order by run_id, seq"
@@ -63,6 +61,8 @@ class SQLiteStorage(Storage):
         synchronous: ``full``: what was acknowledged survives a power cut. ``normal``: it survives any crash of the
             process, and a power cut may take the last commits.
         busy_timeout: How long to wait for other processes that keep the file locked; seconds or a `timedelta`.
+        silent_limit: After how long without a heartbeat the runs of a process that still lives are taken, because it is
+            stopped or frozen; seconds or a `timedelta`. Those of a dead process are taken at once.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class SQLiteStorage(Storage):
         *,
         synchronous: Literal["full", "normal"] = "full",
         busy_timeout: float | timedelta = 30.0,
+        silent_limit: float | timedelta = 60.0,
     ) -> None:
         if synchronous not in {"full", "normal"}:
             msg = f"synchronous={synchronous!r}: it is 'full' or 'normal'"
             raise ConfigError(msg)
-        seconds = busy_timeout.total_seconds() if isinstance(busy_timeout, timedelta) else float(busy_timeout)
         self.path = str(path)
-        self._database = Database(self.path, synchronous, seconds)
-        self._liveness = liveness(self.path)
-        self._workers: set[str] = set()
+        self._database = Database(self.path, synchronous, _seconds(busy_timeout))
+        self._renewals = Renewals(self._database)
+        self._presence = Presence(liveness(self.path), timedelta(seconds=_seconds(silent_limit)))
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({self.path!r})"
@@ -95,9 +95,8 @@ class SQLiteStorage(Storage):
 
     async def close(self) -> None:
         """Write what waits and close the file."""
-        for worker in self._workers:
-            self._liveness.leave(worker)
-        self._workers.clear()
+        self._presence.leave_all()
+        await asyncio.to_thread(self._renewals.close)
         await asyncio.to_thread(self._database.close)
 
     # -- runs ----------------------------------------------------------------------------
@@ -284,7 +283,7 @@ class SQLiteStorage(Storage):
         queues: Collection[str] = ("",),
     ) -> list[Lease]:
         """Claim jobs whose time has come; see `Storage.claim`."""
-        self._enter(worker)
+        self._presence.enter(worker)
         time, until = micros(now), micros(now + lease)
         of_workflows = "true" if workflows is None else "workflow in (select value from json_each(:workflows))"
         names = {
@@ -293,10 +292,7 @@ class SQLiteStorage(Storage):
         }  # fmt: skip
 
         def operation(db: sqlite3.Connection) -> Any:
-            for (other,) in db.execute("select id from workers where id <> ?", (worker,)).fetchall():
-                if self._liveness.is_dead(other):
-                    _set_free(db, other, time, lapsed=True)
-            for (other,) in db.execute(_LAPSED, (time, worker, worker)).fetchall():
+            for other in self._presence.lost(db, worker, time):
                 _set_free(db, other, time, lapsed=True)
             found = db.execute(
                 "select run_id, op from jobs where worker is null and due <= :now "  # noqa: S608 -- constants
@@ -304,7 +300,7 @@ class SQLiteStorage(Storage):
                 names,
             ).fetchall()
             if found:
-                _prolong(db, worker, until)
+                prolong(db, worker, until)
             return [db.execute(_TAKE_JOB, (worker, run_id, op, run_id)).fetchone() for run_id, op in found]
 
         claimed = await self._database.submit(operation, writes=True)
@@ -320,23 +316,24 @@ class SQLiteStorage(Storage):
         """Prolong a worker's lease, or end it; see `Storage.renew`."""
         time, until = micros(now), micros(now + lease)
         if lease:
-            self._enter(worker)
+            self._presence.enter(worker)
 
         def operation(db: sqlite3.Connection) -> list[tuple[str, int]]:
             if not lease:
                 _set_free(db, worker, time, lapsed=False)
+                self._presence.forget(db, worker)
                 return []
-            _prolong(db, worker, until)
+            prolong(db, worker, until)
+            self._presence.beat(db, worker, time)
             found = db.execute("select run_id, op from jobs where worker = ? and woken", (worker,)).fetchall()
             if found:
                 db.execute("delete from jobs where worker = ? and woken = 2", (worker,))
                 db.execute("update jobs set woken = 0 where worker = ? and woken", (worker,))
             return found
 
-        found = self._database.call(operation, writes=True)
+        found = self._renewals.write(operation)
         if not lease:
-            self._liveness.leave(worker)
-            self._workers.discard(worker)
+            self._presence.leave(worker)
         return found
 
     async def due(self) -> datetime | None:
@@ -350,11 +347,6 @@ class SQLiteStorage(Storage):
 
         earliest = await self._database.submit(operation, writes=False)
         return None if earliest is None else time_of(earliest)
-
-    def _enter(self, worker: str) -> None:
-        if worker not in self._workers:
-            self._liveness.enter(worker)
-            self._workers.add(worker)
 
 
 def _write(path: str, append: Append, data: str, held: HeldRow | None, db: sqlite3.Connection) -> int:
@@ -377,8 +369,8 @@ def _call(run_id: str, op: int, data: Any) -> StepCall | None:
         return None
 
 
-def _prolong(db: sqlite3.Connection, worker: str, until: int) -> None:
-    db.execute("insert into workers values (?, ?) on conflict do update set until = excluded.until", (worker, until))
+def _seconds(value: float | timedelta) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)
 
 
 def _set_free(db: sqlite3.Connection, worker: str, now: int, *, lapsed: bool) -> None:
