@@ -12,9 +12,10 @@ from worker_flows import Counting, add, attempts, durable, just_once, left_by_a_
 import pyworkflow
 from pyworkflow import current_step, step, workflow
 from pyworkflow.backends.memory import MemoryStorage
+from pyworkflow.clock import SystemClock
 from pyworkflow.errors import RunBlocked, StepInterrupted
-from pyworkflow.events import Attempted, Completed, Event, Retrying
-from pyworkflow.model import Run
+from pyworkflow.events import Attempted, Completed, Event, Requested, Retrying
+from pyworkflow.model import Append, Run
 from pyworkflow.ports import hookimpl
 
 pytestmark = pytest.mark.asyncio
@@ -215,3 +216,71 @@ async def test_an_observer_that_fails_breaks_no_run(caplog: pytest.LogCaptureFix
     async with durable(MemoryStorage(), plugins=[Broken()]) as app:
         assert await app.call(sums, (3,)) == 3
     assert "observer" in caplog.text
+
+
+# -- a worker that was frozen --------------------------------------------------------------------------
+
+
+class Ahead(SystemClock):
+    """A clock that jumps: the process was frozen meanwhile."""
+
+    ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        return SystemClock.now() + self.ahead
+
+
+class Freezing(MemoryStorage):
+    """Freezes the worker right after the write that requests step ``worker.pays`` the second time."""
+
+    clock: Ahead
+    asked = 0
+    others = False
+
+    async def append(self, append: Append) -> int:
+        length = await super().append(append)
+        if any(isinstance(event, Requested) and event.command.op == 2 for event in append.events):
+            self.clock.ahead = timedelta(hours=1)
+            if self.others:
+                await self.claim("other", self.clock.now(), timedelta(days=1), 9)
+        elif not append.events and not append.jobs and self.clock.ahead:
+            self.asked += 1
+        return length
+
+
+PAID: list[int] = []
+
+
+@step(name="worker.pays")
+async def pays(number: int) -> int:
+    PAID.append(number)
+    return number
+
+
+@workflow(name="worker.twice")
+async def twice() -> int:
+    return await pays(1) + await pays(2)
+
+
+@pytest.fixture
+def freezing() -> Freezing:
+    PAID.clear()
+    storage = Freezing()
+    storage.clock = Ahead()
+    return storage
+
+
+async def test_a_worker_that_was_frozen_after_a_write_asks_before_it_begins_the_step(freezing: Freezing) -> None:
+    async with durable(freezing, clock=freezing.clock) as app:
+        assert await app.call(twice) == 3
+    assert freezing.asked == 1
+
+
+async def test_a_worker_that_lost_its_run_while_it_was_frozen_begins_nothing(freezing: Freezing) -> None:
+    freezing.others = True
+    async with durable(freezing, clock=freezing.clock) as app:
+        await app.start(twice, run_id="r")
+        async with asyncio.timeout(10):
+            while app.recorded().worker_here.advancer.runs:
+                await asyncio.sleep(0.001)
+    assert PAID == [1]

@@ -76,7 +76,7 @@ class Advancer:
     def __attrs_post_init__(self) -> None:
         signals, options = self.signals, self.options
         self._dispatches = options.capacity is not None or options.queues is not None
-        self.appender = Appender(self.storage, self.clock)
+        self.appender = Appender(self.storage, self.clock, options.beat)
         self.kept = MachineCache(options.kept)
         self.remote = RemoteSteps(
             self.appender, self.runner, self.clock, freed=self._freed, woke=self._woke, observe=signals.observe
@@ -207,7 +207,7 @@ class Advancer:
                         await self.rebuild(held)
                         facts, all_steps = still_news(held.machine, facts), True
                         continue
-                    held.length, held.unproven = length, False
+                    held.length, held.unproven, held.proven = length, False, now
                 todo = self.written(held, decision)
                 if self.draining or held.phase is Phase.RELEASED:
                     return None
@@ -291,14 +291,9 @@ class Advancer:
             pass
         elif decision.parked and not held.waiting:
             self._park(held, decision.wake)
-        elif held.machine.operations.waking or held.machine.deadline is not None:
-            self._wake_for(held)
-        return decision.todo
-
-    def _wake_for(self, held: HeldRun) -> None:
-        """Sweep when something of a run that stays held is due."""
-        if (wake := held.machine.next_wake()) is not None:
+        elif (wake := held.next_wake()) is not None:
             self.signals.wake_at(wake)
+        return decision.todo
 
     def observed(self, held: HeldRun, decision: Decision) -> None:
         """Show plugins the events of a decision that is durable and, if the run ended, its whole history."""
@@ -377,10 +372,14 @@ class Advancer:
             held.running[op] = task  # type: ignore[assignment]  # there is one
             if pending.due is not None:
                 held.machine.operations.begin(op)
-            step = self.registry.steps.get(command.name)
-            if step is not None and step.options.at_most_once:
-                held.once[op] = command.name
             try:
+                if self.clock.now() - held.proven > self.appender.beat:  # others may have had the run: ask
+                    held.proven = await self.appender.prove(held.lease, held.proven)
+                    if self.draining or held.running.get(op) is not task:
+                        return
+                step = self.registry.steps.get(command.name)
+                if step is not None and step.options.at_most_once:
+                    held.once[op] = command.name
                 event = await self.runner.run(held.run_id, op, command, pending.attempt)
             except Exception as error:  # noqa: BLE001 -- the step's own are events: this is a step or policy not to be had
                 await self.block(held, error)

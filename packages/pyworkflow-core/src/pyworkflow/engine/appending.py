@@ -16,6 +16,8 @@ from pyworkflow.events import RunBlocked
 from pyworkflow.model import Append, Lease, Status
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     from pyworkflow.clock import Clock
     from pyworkflow.ports import Storage
 
@@ -40,6 +42,7 @@ class Appender:
 
     storage: Storage
     clock: Clock
+    beat: timedelta
 
     async def append(self, attempt: Attempt) -> int | None:
         """Write an append; return the length of the history, or None if that was not as expected.
@@ -64,6 +67,19 @@ class Appender:
                 await asyncio.sleep(next(waits))
             if append.now is not None:
                 append = evolve(append, now=self.clock.now())
+
+    async def prove(self, lease: Lease, proven: datetime) -> datetime:
+        """Ask whether *lease* holds, until the answer is no older than a beat; return when it was last asked.
+
+        A process that was stopped or frozen since *proven* learns by this that others have had the job.
+
+        Raises:
+            WorkflowError: It does not hold; see `NOT_OURS`.
+        """
+        while (asked := self.clock.now()) - proven > self.beat:
+            await self.append((Append(lease.run_id, lease=lease), None))
+            proven = asked
+        return proven
 
     async def insist(self, act: Callable[[], Awaitable[T]]) -> T:
         """Call the storage until it does not fail; return the answer.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class HeldRun:
         length: The length of the history that the machine has seen.
         running: The tasks that run its steps and start its children, by operation.
         starting: How many more steps begin once the decision that is being written is durable.
+        proven: A time at which the lease was known to hold.
         once: The steps at most once that have begun and whose end is not durable; their names, by operation.
         waiting: Facts for the next decision, which came while somebody else advanced the run.
     """
@@ -63,6 +65,7 @@ class HeldRun:
     running: dict[int, asyncio.Task[None]] = field(factory=dict)
     starting: int = 0
     once: dict[int, str] = field(factory=dict)
+    proven: datetime = field(default=datetime.min.replace(tzinfo=UTC), kw_only=True)
     waiting: list[Event] = field(factory=list, init=False)
     _signalled: bool = field(default=False, init=False)
 
@@ -70,6 +73,11 @@ class HeldRun:
     def is_released(self) -> bool:
         """Whether it is not held any more."""
         return self.phase is Phase.RELEASED
+
+    def next_wake(self) -> datetime | None:
+        """Return when something of the run is due, if it waits for a time."""
+        machine = self.machine
+        return machine.next_wake() if machine.operations.waking or machine.deadline is not None else None
 
     # -- transitions -----------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
@@ -65,12 +66,12 @@ class RemoteSteps:
         """The runs that the steps are of."""
         return list(dict.fromkeys(run_id for run_id, _ in self._tasks))
 
-    def begin(self, lease: Lease) -> None:
-        """Run the step of a claimed job."""
+    def begin(self, lease: Lease, claimed: datetime) -> None:
+        """Run the step of a job that was claimed at *claimed*, or later."""
         key = lease.run_id, lease.op
         self.drop(key)  # our own lease had lapsed and nobody else came
         self._leases[key] = lease
-        self._tasks[key] = asyncio.create_task(self._run(lease))
+        self._tasks[key] = asyncio.create_task(self._run(lease, claimed))
 
     def drop(self, key: Key) -> None:
         """Stop a step that nobody waits for any more."""
@@ -109,10 +110,10 @@ class RemoteSteps:
 
     # -- one step --------------------------------------------------------------------------
 
-    async def _run(self, lease: Lease) -> None:
+    async def _run(self, lease: Lease, claimed: datetime) -> None:
         key, task = (lease.run_id, lease.op), asyncio.current_task()
         try:
-            await self._attempt(lease)
+            await self._attempt(lease, claimed)
         except NOT_OURS as error:
             logger.info("step %s of run %s is not ours any more: %s", lease.op, lease.run_id, error)
         except Exception as error:  # noqa: BLE001 -- whatever keeps a step from going on blocks its run, not the worker
@@ -122,7 +123,7 @@ class RemoteSteps:
                 del self._tasks[key], self._leases[key]
             self.freed()
 
-    async def _attempt(self, lease: Lease) -> None:
+    async def _attempt(self, lease: Lease, claimed: datetime) -> None:
         call = lease.call
         if call is None:
             msg = f"the job of operation {lease.op} is damaged: its stored data do not name a step"
@@ -134,6 +135,7 @@ class RemoteSteps:
                 await self._answer(lease, fact)
                 return
             await self._append(Append(lease.run_id, [fact], lease=lease))
+        await self.appender.prove(lease, claimed)
         event = await self.runner.run(lease.run_id, lease.op, call, number)
         if isinstance(event, Retrying):
             again = evolve(call, attempt=number + 1 - lease.recoveries)

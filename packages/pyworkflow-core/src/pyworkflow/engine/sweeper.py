@@ -183,7 +183,7 @@ class Sweeper:
             except StorageError:
                 self.doubtful = True
                 raise
-            await worker.take(leases)
+            await worker.take(leases, now)
             if len(leases) < limit:
                 free = await storage.due()
                 if free is not None and free <= now:

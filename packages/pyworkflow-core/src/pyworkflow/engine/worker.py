@@ -106,7 +106,7 @@ class Worker:
     async def begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
         """Create *run* and work on it at once; return the run that has its id or key already, if there is one."""
         lease = Lease(run.id, RUN_OP, self.name, 1, workflow.name)
-        held = HeldRun(run.id, workflow, self.advancer.machine_of(workflow, run.id), lease)
+        held = HeldRun(run.id, workflow, self.advancer.machine_of(workflow, run.id), lease, proven=started.at)
         now = started.at
         try:
             decision = decide(held, [started], now)
@@ -170,8 +170,8 @@ class Worker:
 
     # -- resuming claimed runs -----------------------------------------------------------
 
-    async def take(self, leases: Sequence[Lease]) -> None:
-        """Resume the runs, and run the steps, whose jobs were claimed."""
+    async def take(self, leases: Sequence[Lease], claimed: datetime) -> None:
+        """Resume the runs, and run the steps, whose jobs were claimed at *claimed* or later."""
         advancer = self.advancer
         runs = [lease for lease in leases if lease.op == RUN_OP]
         for lease in runs:
@@ -180,9 +180,9 @@ class Worker:
         histories = await self._read(runs)
         for lease in leases:
             if lease.op == RUN_OP:
-                self._hold(lease, histories.get(lease.run_id))
+                self._hold(lease, histories.get(lease.run_id), claimed)
             else:
-                advancer.remote.begin(lease)
+                advancer.remote.begin(lease, claimed)
 
     async def _read(self, runs: Sequence[Lease]) -> Mapping[str, History]:
         """Return what the storage reads together of claimed *runs*, but for those that were signalled since."""
@@ -200,10 +200,10 @@ class Worker:
         finally:
             advancer.reading = {}
 
-    def _hold(self, lease: Lease, history: History | None) -> None:
+    def _hold(self, lease: Lease, history: History | None, claimed: datetime) -> None:
         workflow = self.app.registry.workflows[lease.workflow]
         machine = self.advancer.machine_of(workflow, lease.run_id)
-        held = HeldRun(lease.run_id, workflow, machine, lease, lease.length, Phase.RESUMING)
+        held = HeldRun(lease.run_id, workflow, machine, lease, lease.length, Phase.RESUMING, proven=claimed)
         self.advancer.runs[lease.run_id] = held
         self._resuming += 1
         self.advancer.tasks.add(asyncio.create_task(self._resume(held, history)))
