@@ -13,7 +13,7 @@ import sqlite3
 import sys
 from typing import Any
 
-from pyworkflow_sqlite import SQLiteStorage, database, schema
+from pyworkflow_sqlite import SQLiteStorage, connection, database, schema
 
 FUTURE = """
 create table more (run_id text primary key, length integer not null) without rowid;
@@ -29,7 +29,7 @@ seen = 0
 dies_at = int(sys.argv[2])
 
 
-def dying(connection: sqlite3.Connection, path: str) -> None:
+def dying(db: sqlite3.Connection, path: str) -> None:
     """Migrate, and count statements from here on."""
 
     def count(_: str) -> None:
@@ -38,20 +38,20 @@ def dying(connection: sqlite3.Connection, path: str) -> None:
         if seen == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    connection.set_trace_callback(count)
-    migrate(connection, path)
+    db.set_trace_callback(count)
+    migrate(db, path)
 
 
-def settled(self: database.Database, connection: sqlite3.Connection, *act: Any) -> Any:
+def settled(self: database.Database, db: sqlite3.Connection, *act: Any) -> Any:
     """Commit, and count no more."""
-    result = commit(self, connection, *act)
-    connection.set_trace_callback(None)
+    result = commit(self, db, *act)
+    db.set_trace_callback(None)
     return result
 
 
 migrate, commit = schema.migrate, database.Database._commit
 schema.MIGRATIONS = (*schema.MIGRATIONS, FUTURE)
-database.migrate, database.Database._commit = dying, settled
+connection.migrate, database.Database._commit = dying, settled
 
 
 async def main() -> None:
