@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from pyworkflow.events import Event
     from pyworkflow.handle import RunHandle
     from pyworkflow.model import Hook, Page, Status
+    from pyworkflow.ports import DurableRuntime
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def _app(what: str) -> App:
@@ -30,6 +32,13 @@ def _app(what: str) -> App:
     )
 
     return default_app()
+
+
+async def _recorded(what: str, question: Callable[[DurableRuntime], Coroutine[Any, Any, T]]) -> T:
+    app = _app(what)
+    from pyworkflow.handle import recorded
+
+    return await app.ask(lambda runtime: question(recorded(runtime)))
 
 
 def configure(**settings: Any) -> None:
@@ -90,17 +99,10 @@ def run(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_run(workflow, args, kwargs))
+        app = _app("run")
+        return app.engine_loop.run_sync(app.call(workflow, args, kwargs))
     msg = f"pyworkflow.run() was called while an event loop runs in this thread; there: await {workflow.name}(…)"
     raise WorkflowError(msg)
-
-
-async def _run(workflow: Workflow[..., R], args: Sequence[Any], kwargs: dict[str, Any]) -> R:
-    app = _app("run")
-    try:
-        return await app.call(workflow, args, kwargs)
-    finally:
-        await app.close()
 
 
 async def get_run(run_id: str, *, runtime: str | None = None) -> RunHandle[Any]:
@@ -109,12 +111,12 @@ async def get_run(run_id: str, *, runtime: str | None = None) -> RunHandle[Any]:
     Raises:
         RunNotFound: There is no such run.
     """
-    from pyworkflow.handle import RunHandle
+    from pyworkflow.handle import RunHandle, recorded
 
     app = _app("get_run")
-    keeper = app.recorded(runtime)
-    run = await keeper.run(run_id)
-    return RunHandle(run_id, keeper, app.registry.workflows.get(run.workflow), app.codec)
+    run = await app.ask(lambda runtime: recorded(runtime).run(run_id), runtime)
+    keeper, workflow = app.recorded(runtime), app.registry.workflows.get(run.workflow)
+    return RunHandle(run_id, keeper, workflow, app.codec, app.engine_loop)
 
 
 async def list_runs(
@@ -145,7 +147,7 @@ async def history(run_id: str) -> Sequence[Event]:
     Raises:
         RunNotFound: There is no such run.
     """
-    return (await _app("history").recorded().history(run_id))[1]
+    return (await _recorded("history", lambda runtime: runtime.history(run_id)))[1]
 
 
 async def cancel(run_id: str, reason: str = "", *, grace: Duration | None = None) -> None:
@@ -163,7 +165,8 @@ async def cancel(run_id: str, reason: str = "", *, grace: Duration | None = None
         RunNotFound: There is no such run.
         RunEnded: It has ended already.
     """
-    await _app("cancel").runtime().cancel(run_id, reason, None if grace is None else delta(grace))
+    limit = None if grace is None else delta(grace)
+    await _app("cancel").ask(lambda runtime: runtime.cancel(run_id, reason, limit))
 
 
 async def resume_hook(token: str, payload: Any = None) -> str:
@@ -182,7 +185,7 @@ async def resume_hook(token: str, payload: Any = None) -> str:
 
 async def list_hooks(run_id: str | None = None) -> Sequence[Hook]:
     """Return open hooks, of one run or of all; their tokens only as SHA-256."""
-    return await _app("list_hooks").recorded().hooks(run_id)
+    return await _recorded("list_hooks", lambda runtime: runtime.hooks(run_id))
 
 
 async def terminate(run_id: str, reason: str = "") -> None:
@@ -192,7 +195,7 @@ async def terminate(run_id: str, reason: str = "") -> None:
         RunNotFound: There is no such run.
         RunEnded: It has ended already.
     """
-    await _app("terminate").recorded().terminate(run_id, reason)
+    await _recorded("terminate", lambda runtime: runtime.terminate(run_id, reason))
 
 
 async def retry_run(run_id: str) -> None:
@@ -202,7 +205,7 @@ async def retry_run(run_id: str) -> None:
         RunNotFound: There is no such run.
         RunEnded: It is neither blocked nor failed.
     """
-    await _app("retry_run").recorded().retry(run_id)
+    await _recorded("retry_run", lambda runtime: runtime.retry(run_id))
 
 
 def worker(*, runtime: str | None = None, grace: float = 10.0) -> AbstractAsyncContextManager[None]:

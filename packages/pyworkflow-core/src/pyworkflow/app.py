@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from weakref import WeakSet
 
 from pyworkflow.authoring.context import step_context
 from pyworkflow.authoring.definitions import Workflow, default_registry
 from pyworkflow.clock import SystemClock
 from pyworkflow.codec import Codec
 from pyworkflow.config.config_string import Spec
+from pyworkflow.engine.engine_loop import EngineLoop
 from pyworkflow.errors import DefinitionError
 from pyworkflow.handle import RunHandle, recorded
 from pyworkflow.ids import checked_id
 from pyworkflow.plugins.kinds import RETRY_POLICY, RUNTIME, STORAGE
 from pyworkflow.plugins.manager import Plugins
+from pyworkflow.plugins.modes import settle_mode
 from pyworkflow.plugins.settings import resolve
-from pyworkflow.ports import Mode, RuntimeOffer, StartRequest, Storage
+from pyworkflow.ports import StartRequest, Storage
 
 if TYPE_CHECKING:
     from pyworkflow.authoring.definitions import Registry, Step
@@ -29,9 +34,10 @@ if TYPE_CHECKING:
     from pyworkflow.events import Event
     from pyworkflow.model import Page, Run, RunQuery, Status
     from pyworkflow.plugins.settings import Settings
-    from pyworkflow.ports import DurableRuntime, RetryPolicy, Runtime
+    from pyworkflow.ports import DurableRuntime, Mode, RetryPolicy, Runtime
 
 R = TypeVar("R")
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 DEFAULT_STORAGE = "sqlite:///pyworkflow.db"  # a durable run is never silently kept in memory only
@@ -50,6 +56,9 @@ class App:
         registry: The workflows and steps; by default those of the decorators.
         clock: By default the machine's.
         settings: As for `pyworkflow.configure`.
+
+    Attributes:
+        engine_loop: The event loop of this process on which runs are executed.
     """
 
     def __init__(self, *, registry: Registry | None = None, clock: Clock | None = None, **settings: Any) -> None:
@@ -65,6 +74,9 @@ class App:
         self._modes: dict[tuple[str, bool | None], Mode] = {}
         self._prepared = False
         self._codec: Codec | None = None
+        self._making = threading.RLock()
+        self.engine_loop = EngineLoop(self._close_here, self._is_idle, self._leave)
+        _apps.add(self)
         if settings:
             self.configure(**settings)
 
@@ -116,15 +128,17 @@ class App:
     def storage(self) -> Storage:
         """The storage, which may not be open yet."""
         if self._storage is None:
-            chosen = self.settings.storage or DEFAULT_STORAGE
-            if isinstance(chosen, Storage):
-                self._storage = chosen
-            else:
-                self._storage = self.plugins.make(STORAGE, chosen, offered={"app": self})
+            with self._making:
+                chosen = self.settings.storage or DEFAULT_STORAGE
+                if self._storage is None and isinstance(chosen, Storage):
+                    self._storage = chosen
+                elif self._storage is None:
+                    self._storage = self.plugins.make(STORAGE, chosen, offered={"app": self})
         return self._storage
 
     async def open_storage(self) -> Storage:
         """Return the storage, open."""
+        self.engine_loop.adopt()
         storage = self.storage
         if not self._opened:
             await storage.open()
@@ -134,10 +148,11 @@ class App:
     def runtime(self, name: str | None = None) -> Runtime:
         """Return the runtime of a config string; the default one if that is None."""
         text = name or self.settings.default_runtime
-        if text not in self._runtimes:
-            self._prepare()
-            self._runtimes[text] = self.plugins.make(RUNTIME, text, app=self)
-        return self._runtimes[text]
+        with self._making:
+            if text not in self._runtimes:
+                self._prepare()
+                self._runtimes[text] = self.plugins.make(RUNTIME, text, app=self)
+            return self._runtimes[text]
 
     def workflows_of(self, runtime: Runtime) -> list[str]:
         """Return the names of the workflows that run on *runtime*, or on another one of its kind."""
@@ -207,14 +222,22 @@ class App:
         idempotency_key: str | None = None,
     ) -> RunHandle[R]:
         """Start a run of *workflow*; see `pyworkflow.start`."""
-        runtime, request = self._request(workflow, args, kwargs or {}, run_id, idempotency_key)
-        return RunHandle(await runtime.start(request), runtime, workflow, self.codec)
+        return await self.engine_loop.run(self._start(workflow, args, kwargs or {}, run_id, idempotency_key))
+
+    async def _start(
+        self, workflow: Workflow[..., R], args: Sequence[Any], kwargs: dict[str, Any], *names: str | None
+    ) -> RunHandle[R]:
+        runtime, request = self._request(workflow, args, kwargs, *names)
+        return RunHandle(await runtime.start(request), runtime, workflow, self.codec, self.engine_loop)
 
     async def call(
         self, workflow: Workflow[..., R], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> R:
         """Start a run of *workflow*, wait for its end, and return its result."""
-        runtime, request = self._request(workflow, args, kwargs or {}, None, None)
+        return await self.engine_loop.run(self._call(workflow, args, kwargs or {}))
+
+    async def _call(self, workflow: Workflow[..., R], args: Sequence[Any], kwargs: dict[str, Any]) -> R:
+        runtime, request = self._request(workflow, args, kwargs)
         return workflow.signature_for(self.codec).decode_result(await runtime.call(request))  # type: ignore[no-any-return]
 
     def _request(
@@ -222,8 +245,8 @@ class App:
         workflow: Workflow[..., Any],
         args: Sequence[Any],
         kwargs: dict[str, Any],
-        run_id: str | None,
-        idempotency_key: str | None,
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> tuple[Runtime, StartRequest]:
         if not isinstance(workflow, Workflow):
             msg = f"{workflow!r} is not a workflow; put @workflow on it"
@@ -247,19 +270,43 @@ class App:
     async def resume_hook(self, token: str, payload: Any = None) -> str:
         """Send a payload to a hook; see `pyworkflow.resume_hook`."""
         self._prepare()
-        return await self.runtime().resume_hook(token, payload)
+        return await self.ask(lambda runtime: runtime.resume_hook(token, payload))
 
     async def runs(self, query: RunQuery) -> Page:
         """Return runs, the newest first."""
-        return await self.recorded().runs(query)
+        return await self.ask(lambda runtime: recorded(runtime).runs(query))
 
     async def purge(self, before: datetime, statuses: Sequence[Status]) -> int:
         """Delete runs that ended before *before*; return how many."""
-        return await self.recorded().purge(before, statuses)
+        return await self.ask(lambda runtime: recorded(runtime).purge(before, statuses))
+
+    async def ask(self, question: Callable[[Runtime], Coroutine[Any, Any, T]], runtime: str | None = None) -> T:
+        """Ask a runtime, by default the default one, on the event loop on which it lives."""
+
+        async def answer() -> T:
+            return await question(self.runtime(runtime))
+
+        return await self.engine_loop.run(answer())
 
     def worker(self, *, runtime: str | None = None, grace: float = 10.0) -> AbstractAsyncContextManager[None]:
         """Return a context in which this process works; on leaving, running steps get *grace* seconds."""
-        return _Working(self, self.recorded(runtime), grace)
+        self.recorded(runtime)  # what is wrong with it is raised at once
+        return self._working(runtime, grace)
+
+    @asynccontextmanager
+    async def _working(self, name: str | None, grace: float) -> AsyncIterator[None]:
+        runtime = await self.engine_loop.run(self._begun(name))
+        try:
+            yield
+        finally:
+            if not self.engine_loop.is_elsewhere:  # else that loop closes it
+                await runtime.close(grace)
+
+    async def _begun(self, name: str | None) -> DurableRuntime:
+        runtime = self.recorded(name)
+        await runtime.work()
+        await self.begin_work(runtime)
+        return runtime
 
     async def begin_work(self, runtime: DurableRuntime) -> None:
         """Do what is to be done when a process begins to work on *runtime*, such as having schedules looked after."""
@@ -268,13 +315,41 @@ class App:
             await begin(self, runtime)
 
     async def close(self, grace: float = 0.0) -> None:
-        """Hand back the runs held here, and close the storage."""
+        """Release the runs held by this event loop, or by the thread for sync code, and close the storage.
+
+        The engine of another event loop, which still runs, is left alone: that loop closes it.
+        """
+        if self.engine_loop.is_own_thread:
+            await self.engine_loop.end_thread()
+        elif not self.engine_loop.is_elsewhere:
+            await self._close_here(grace)
+
+    def _is_idle(self) -> bool:
+        return all(runtime.is_idle for runtime in self._runtimes.values())
+
+    def _leave(self, grace: float = 0.0) -> Coroutine[Any, Any, None]:
+        """Have the next use make new runtimes; return what closes those that there are."""
         runtimes, self._runtimes = self._runtimes, {}
-        for runtime in runtimes.values():
-            await runtime.close(grace)
+
+        async def close() -> None:
+            for runtime in runtimes.values():
+                await runtime.close(grace)
+
+        return close()
+
+    async def _close_here(self, grace: float = 0.0) -> None:
+        await self._leave(grace)
         if self._storage is not None and self._opened:
             self._opened = False
             await self._storage.close()
+
+    def forget(self) -> None:
+        """Forget the backends of the parent: this is a forked child. Nothing of them is closed or written."""
+        _inherited.append((self._runtimes, self._storage))
+        self._storage, self._opened, self._runtimes = None, False, {}
+        self._making = threading.RLock()
+        self.plugins.forget()
+        self.engine_loop.forget()
 
     async def __aenter__(self) -> Self:
         return self
@@ -285,39 +360,22 @@ class App:
         await self.close()
 
 
-class _Working(AbstractAsyncContextManager[None]):
-    def __init__(self, app: App, runtime: DurableRuntime, grace: float) -> None:
-        self._app = app
-        self._runtime = runtime
-        self._grace = grace
-
-    async def __aenter__(self) -> None:
-        await self._runtime.work()
-        await self._app.begin_work(self._runtime)
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runtime.close(self._grace)
-
-
-def settle_mode(offer: RuntimeOffer, runtime: str, *, durable: bool | None, default_durable: bool | None) -> Mode:
-    """Return the mode of a workflow: what it says itself, else the only one there is, else the default.
-
-    Raises:
-        DefinitionError: The runtime does not have the mode that the workflow asks for.
-    """
-    if durable is None:
-        if len(offer.modes) == 1:
-            return next(iter(offer.modes))
-        if default_durable is None:
-            return offer.default
-        durable = default_durable
-    mode = Mode.DURABLE if durable else Mode.TRANSIENT
-    if mode not in offer.modes:
-        raise DefinitionError(offer.refusals.get(mode) or f"Runtime {runtime!r} has no {mode.value} runs.")
-    return mode
-
-
 _default: App | None = None
+_making_default = threading.Lock()
+_apps: WeakSet[App] = WeakSet()
+_inherited: list[Any] = []
+"""What a forked child has of its parent: collecting it would close files and connections that are the parent's."""
+
+
+def _after_fork() -> None:
+    global _making_default  # noqa: PLW0603 -- another thread of the parent may have held it
+    _making_default = threading.Lock()
+    for app in _apps:
+        app.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def default_app() -> App:
@@ -327,7 +385,8 @@ def default_app() -> App:
         return cast("App", step.app)
     global _default  # noqa: PLW0603 -- the one place where there is one
     if _default is None:
-        _default = App()
+        with _making_default:
+            _default = _default or App()
     return _default
 
 

@@ -194,7 +194,8 @@ async def _call(workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dic
 
 
 def _check_mode(runtime: str, *, durable: bool) -> None:
-    from pyworkflow.app import default_app, settle_mode
+    from pyworkflow.app import default_app
+    from pyworkflow.plugins.modes import settle_mode
 
     try:
         offer = default_app().plugins.runtime(runtime)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pyworkflow.authoring.context import outside_workflow
 from pyworkflow.codec import Codec
@@ -14,14 +14,16 @@ from pyworkflow.events import RunContinued
 from pyworkflow.model import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from pyworkflow.authoring.definitions import Workflow
+    from pyworkflow.engine.engine_loop import EngineLoop
     from pyworkflow.events import Event
     from pyworkflow.model import Run
     from pyworkflow.ports import DurableRuntime, Runtime
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class RunHandle(Generic[R]):
@@ -34,13 +36,25 @@ class RunHandle(Generic[R]):
     """
 
     def __init__(
-        self, run_id: str, runtime: Runtime, workflow: Workflow[..., R] | None, codec: Codec | None = None
+        self,
+        run_id: str,
+        runtime: Runtime,
+        workflow: Workflow[..., R] | None,
+        codec: Codec | None = None,
+        engine_loop: EngineLoop | None = None,
     ) -> None:
-        """Make a handle; *codec* reads the result of *workflow*, by default one without converters of plugins."""
+        """Make a handle; *codec* reads the result of *workflow*, by default one without converters of plugins.
+
+        The runtime is asked on *engine_loop*, by default on the loop of the caller.
+        """
         self.id = run_id
         self.runtime = runtime
         self.workflow = workflow
         self._codec = codec
+        self._engine_loop = engine_loop
+
+    async def _at_engine(self, call: Coroutine[Any, Any, T]) -> T:
+        return await (call if self._engine_loop is None else self._engine_loop.run(call))
 
     def __repr__(self) -> str:
         return f"<run {self.id!r}>"
@@ -61,7 +75,7 @@ class RunHandle(Generic[R]):
         limit = None if timeout is None else seconds(timeout)
         try:
             async with asyncio.timeout(limit) as scope:
-                value = await self.runtime.result(self.id)
+                value = await self._at_engine(self.runtime.result(self.id))
         except TimeoutError:
             if not scope.expired():
                 raise  # the workflow's own
@@ -78,7 +92,7 @@ class RunHandle(Generic[R]):
             Unsupported: It is transient, or its runtime keeps no records.
         """
         outside_workflow("run() of a run's handle")
-        return await recorded(self.runtime).run(self.id)
+        return await self._at_engine(recorded(self.runtime).run(self.id))
 
     async def newest(self) -> Run:
         """Return what is known of the run, or of the one that it goes on as, if it has continued as a new one.
@@ -88,10 +102,10 @@ class RunHandle(Generic[R]):
         """
         run = await self.run()
         while run.status is Status.CONTINUED:
-            _, events = await recorded(self.runtime).history(run.id)
+            _, events = await self._at_engine(recorded(self.runtime).history(run.id))
             end = events[-1]
             assert isinstance(end, RunContinued)  # noqa: S101 -- what the status says
-            run = await recorded(self.runtime).run(end.run_id)
+            run = await self._at_engine(recorded(self.runtime).run(end.run_id))
         return run
 
     async def history(self) -> Sequence[Event]:
@@ -101,12 +115,12 @@ class RunHandle(Generic[R]):
             Unsupported: It is transient, or its runtime keeps no records.
         """
         outside_workflow("history() of a run's handle")
-        return (await recorded(self.runtime).history(self.id))[1]
+        return (await self._at_engine(recorded(self.runtime).history(self.id)))[1]
 
     async def cancel(self, reason: str = "", *, grace: float | str | timedelta | None = None) -> None:
         """Ask the run to stop; see `pyworkflow.cancel`."""
         outside_workflow("cancel() of a run's handle")
-        await self.runtime.cancel(self.id, reason, None if grace is None else delta(grace))
+        await self._at_engine(self.runtime.cancel(self.id, reason, None if grace is None else delta(grace)))
 
 
 def recorded(runtime: Runtime) -> DurableRuntime:

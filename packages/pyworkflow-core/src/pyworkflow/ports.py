@@ -267,6 +267,11 @@ class Runtime(ABC):
         """The runtime that records its durable runs: this one, or a part of it; None: nothing is recorded."""
         return None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is executed in this process, so that closing interrupts nothing; any thread asks."""
+        return True
+
     @abstractmethod
     async def close(self, grace: float = 0.0) -> None:
         """Begin nothing more, give running steps *grace* seconds, release what is held, close everything."""

@@ -92,6 +92,11 @@ class LocalTransient(TransientRuntime):
         run = TransientRun(run_id, self.app, self._threads, self._hooks)
         return await run.run(request.workflow, request.args, request.kwargs)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no run is in progress that was started."""
+        return not self._tasks
+
     def knows(self, run_id: str) -> bool:
         """Whether it started this run, unless that was forgotten."""
         return run_id in self._tasks or run_id in self._ended

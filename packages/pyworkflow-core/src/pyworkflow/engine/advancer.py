@@ -353,12 +353,12 @@ class Advancer:
         self.begin(held, [pending for pending in todo if pending is not first])
         return first
 
-    def begin(self, held: HeldRun, todo: Sequence[Pending]) -> None:
-        """Run steps and start children, each in a task of its own."""
+    def begin(self, held: HeldRun, todo: Sequence[Pending], run_steps: Any = None) -> None:
+        """Run steps, by *run_steps* if given, and start children, each in a task of its own."""
         if self.draining or held.phase is Phase.RELEASED:
             return
         for pending in todo:
-            run = self._children.start if pending.kind is StartChild else self.run_steps
+            run = self._children.start if pending.kind is StartChild else run_steps or self.run_steps
             task = asyncio.create_task(run(held, pending))
             held.running[pending.op] = task
             self._keep(task)

@@ -40,6 +40,11 @@ class RuntimeByMode(Runtime):
         """The durable runtime."""
         return self.durable
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether both are."""
+        return self.durable.is_idle and self.transient.is_idle
+
     def _of(self, mode: Mode) -> Runtime:
         return self.durable if mode is Mode.DURABLE else self.transient
 

@@ -160,6 +160,12 @@ class StoredRuntime(DurableRuntime):
         )
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no run is held here."""
+        worker = self.worker_here
+        return not self._beginning and (worker is None or (worker.is_idle and not worker.advancer.runs))
+
+    @property
     def worker_here(self) -> Worker | None:
         """The worker of this process, if there is one."""
         return None if self._sweeper is None else self._sweeper.worker
@@ -175,7 +181,8 @@ class StoredRuntime(DurableRuntime):
 
     async def close(self, grace: float = 0.0) -> None:
         """Begin nothing more, give running steps *grace* seconds, release what is held."""
-        await asyncio.gather(*self._beginning, return_exceptions=True)
+        here = asyncio.get_running_loop()
+        await asyncio.gather(*(task for task in self._beginning if task.get_loop() is here), return_exceptions=True)
         if self._sweeper is not None:
             await self._sweeper.close(grace)
 

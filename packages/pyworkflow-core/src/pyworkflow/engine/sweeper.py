@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import socket
+from asyncio import _get_running_loop as running_loop
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -125,7 +126,12 @@ class Sweeper:
     # -- sweeping --------------------------------------------------------------------------
 
     def wake_at(self, when: datetime) -> None:
-        """Sweep at *when*, if not before."""
+        """Sweep at *when*, if not before; from any loop."""
+        loop = self._loop
+        if loop is not None and loop is not running_loop():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self.wake_at, when)
+            return
         if self._next is None or when < self._next:
             self._next = when
             self._nudge.set()
@@ -160,6 +166,11 @@ class Sweeper:
                     self._nudge.clear()
                     await self.clock.wait(self._nudge, pause)
                 await asyncio.sleep(0)
+        except asyncio.CancelledError:  # with everything else, at the end of `asyncio.run`; or by `close`, which drains
+            if self.worker is worker:
+                self.worker = None
+                await worker.drain(0.0)
+            raise
         finally:  # also when the event loop is being closed under us: nobody else must have to wait for the lease
             worker.advancer.draining = True
             self._end_turns(list(self._turns))

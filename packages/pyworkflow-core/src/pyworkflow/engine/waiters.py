@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop as running_loop
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -43,9 +44,11 @@ class EndWaiters:
 
     def settle(self, run_id: str, end: Event | None) -> None:
         """Answer who waits for a run: with the event that ended it, or with None if it goes on elsewhere."""
-        for future in self._futures.get(run_id, ()):
-            if not future.done():
-                future.set_result(end)
+        for future in list(self._futures.get(run_id, ())):
+            if (loop := future.get_loop()) is running_loop():
+                _settle(future, end)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(_settle, future, end)
 
     async def result(self, run_id: str, storage: Storage) -> Plain:
         """Wait for the end of the run, through the runs that continue it; return its encoded result.
@@ -83,6 +86,11 @@ class EndWaiters:
                 if not self._futures[run_id]:
                     del self._futures[run_id]
         return end
+
+
+def _settle(future: asyncio.Future[Event | None], end: Event | None) -> None:
+    if not future.done():
+        future.set_result(end)
 
 
 def _outcome(run_id: str, end: Event) -> Plain:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TURNS = 6
+"""Of the event loop, in which who started a run may return to `asyncio.run`, before the run's first steps begin."""
+
 SHORT = 100
 """Histories of no more events are read many at a time."""
 
@@ -137,8 +140,15 @@ class Worker:
             held.unproven = True
             advancer.spawn(advancer.advance(held, [], all_steps=True))
         else:
-            advancer.begin(held, todo)
+            advancer.begin(held, todo, self._run_soon)
         return None
+
+    async def _run_soon(self, held: HeldRun, pending: Pending) -> None:
+        """Run a step, unless the event loop is closed first: nothing begins that ``asyncio.run(start(…))`` cuts off."""
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        if not self.advancer.draining and held.running.get(pending.op) is asyncio.current_task():
+            await self.advancer.run_steps(held, pending)
 
     async def _create_held(self, held: HeldRun, run: Run, decision: Decision, now: datetime) -> Run | None:
         """Create *run* as *decision* leaves it, under the lease of *held* unless it is parked or over."""

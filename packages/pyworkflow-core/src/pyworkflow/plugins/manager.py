@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -61,6 +62,7 @@ class Plugins:
         self._distributions: dict[str, Distribution] = {}
         self._points: dict[str, EntryPoint] | None = None
         self._all_loaded = False
+        self._loading = threading.RLock()
         self._named: set[str] = set()  # by a setting: only these observe
 
     # -- finding ---------------------------------------------------------------
@@ -149,20 +151,26 @@ class Plugins:
         Raises:
             ConfigError: One is neither installed nor importable, or it is broken.
         """
-        for plugin in plugins:
-            if isinstance(plugin, str):
-                self._load_named(plugin)
-            elif not self._manager.is_registered(plugin):
-                self._register_object(plugin)
-        self._note_observers()
+        with self._loading:
+            for plugin in plugins:
+                if isinstance(plugin, str):
+                    self._load_named(plugin)
+                elif not self._manager.is_registered(plugin):
+                    self._register_object(plugin)
+            self._note_observers()
 
     def load_all(self) -> None:
         """Load every installed plugin that is not blocked; those that fail are remembered in `broken`."""
-        if self._all_loaded:
-            return
-        self._all_loaded = True
-        for name, point in self._installed().items():
-            self._load_point(name, point)
+        with self._loading:  # who comes meanwhile waits for what is there in the end
+            if self._all_loaded:
+                return
+            for name, point in self._installed().items():
+                self._load_point(name, point)
+            self._all_loaded = True
+
+    def forget(self) -> None:
+        """Make a new lock: this is a forked child, and another thread of the parent may have held it."""
+        self._loading = threading.RLock()
 
     def _installed(self) -> dict[str, EntryPoint]:
         if self._points is None:

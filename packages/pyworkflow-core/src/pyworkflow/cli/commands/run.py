@@ -13,7 +13,7 @@ from typing import Any
 import click
 from attrs import define
 
-from pyworkflow.app import App, settle_mode
+from pyworkflow.app import App
 from pyworkflow.authoring.definitions import Workflow
 from pyworkflow.cli.arguments import read_call
 from pyworkflow.cli.group import global_options, pass_session
@@ -24,6 +24,7 @@ from pyworkflow.errors import ConfigError, RunExists, RunNotFound, Unsupported, 
 from pyworkflow.events import RunStarted
 from pyworkflow.handle import RunHandle
 from pyworkflow.model import Status
+from pyworkflow.plugins.modes import settle_mode
 from pyworkflow.ports import DurableRuntime, Mode
 
 _OTHERS = 10.0

@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from pyworkflow.app import App
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.engine import StoredRuntime, WorkerOptions
+from pyworkflow.engine.engine_loop import EngineLoop
 from pyworkflow.engine.host import Listener
 from pyworkflow.errors import HookClosed, RunEnded, StorageError
 from pyworkflow.events import CancelRequested, Event, RunCompleted, RunFailed, RunStarted
@@ -257,6 +258,7 @@ class World:
     def _spawn(self) -> None:
         process = self.schedule.process(f"p{next(self._names)}", self.chance.choice([0, 0, -2, 3, 60]))
         app = copy.copy(_template())
+        app.engine_loop = EngineLoop(app._close_here, app._is_idle, app._leave)
         runtime = SimulatedRuntime(app, self.faults)
         app.clock, app._opened, app._runtimes = VirtualClock(process), True, {"local": runtime}
         app._storage = FaultyStorage(self.ledger, self.faults, lambda: self._pause(process), lambda: process.killed)
