@@ -84,6 +84,7 @@ def test_nothing_given_means_the_defaults(settle, plugins):
         default_retry="exponential?base=1s&cap=60s",
         plugins=(),
         allow_nan=True,
+        begin=True,
     )
     assert not is_loaded(plugins)
 

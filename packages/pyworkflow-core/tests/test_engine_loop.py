@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from pyworkflow.app import set_default_app
 from pyworkflow.backends.memory import MemoryStorage
 from pyworkflow.errors import WorkflowError
 from pyworkflow.model import RunQuery, Status
+from pyworkflow.plugins.manager import Plugins
 from pyworkflow.testing.until import until
 
 begun: list[str] = []
@@ -58,6 +60,18 @@ def charge(n: int) -> int:
 @workflow(name="engine.pay", durable=True)
 async def pay(n: int) -> int:
     return await charge(n)
+
+
+@step(name="engine.hold", retries=0)
+def hold(n: int) -> int:
+    begun.append(f"hold {n}")
+    assert gate.wait(20)
+    return n
+
+
+@workflow(name="engine.holding", durable=True)
+async def holding(n: int) -> int:
+    return await hold(n)
 
 
 @step(name="engine.outer")
@@ -160,12 +174,12 @@ async def test_what_other_threads_and_loops_do_disturbs_no_step(app: App) -> Non
             assert await app.call(quick, (3,)) == 4
 
     async with pyworkflow.worker():
-        handle = await pyworkflow.start(pay, 1)
+        handle = await pyworkflow.start(holding, 1)
         await until(lambda: begun)
         await asyncio.to_thread(others)
         gate.set()
-        assert await handle.result(timeout=20) == 1
-    assert begun == ["charge 1"]
+        assert await handle.result(timeout=5) == 1
+    assert begun == ["hold 1"]
 
 
 @pytest.mark.asyncio
@@ -195,6 +209,22 @@ def test_a_start_whose_loop_closes_at_once_begins_nothing() -> None:
 async def waited(storage: MemoryStorage) -> Any:
     async with App(storage=storage) as app, app.worker():
         return await app.recorded().result("p")
+
+
+@pytest.mark.parametrize("configured, given", [(False, None), (True, False)])
+def test_a_process_may_start_runs_and_leave_them_to_workers(*, configured: bool, given: bool | None) -> None:
+    storage = MemoryStorage()
+    gate.set()
+
+    async def main() -> None:
+        async with App(storage=storage, default_durable=True, begin=configured) as web:
+            handle = await web.start(pay, (1,), run_id="p", begin=given)
+            assert web.recorded().worker_here is None  # type: ignore[attr-defined]
+            assert (await handle.run()).length == 1
+            assert await waited(storage) == 1
+            assert await handle.result(timeout=20) == 1
+
+    asyncio.run(main())
 
 
 def test_who_waits_for_a_loop_that_is_closed_is_told(app: App) -> None:
@@ -279,3 +309,16 @@ def test_first_use_by_many_threads_is_safe_and_the_process_ends_cleanly(tmp_path
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
     assert not (tmp_path / "runs.db-wal").exists()  # the storage was closed
+
+
+def test_plugins_that_are_looked_for_by_many_threads_are_loaded_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins = Plugins()
+    found = plugins._installed
+
+    def slow() -> Any:
+        time.sleep(0.01)  # in which the others come
+        return found()
+
+    monkeypatch.setattr(plugins, "_installed", slow)
+    with ThreadPoolExecutor(8) as pool:
+        assert len([*pool.map(lambda _: plugins.storage("sqlite"), range(8))]) == 8

@@ -48,7 +48,8 @@ def configure(**settings: Any) -> None:
         settings: ``storage``: where durable runs are kept, a config string such as ``"sqlite:///workflows.db"`` or a
             storage; ``default_runtime``: ``"local"``; ``default_durable``; ``default_retries``: 3; ``default_retry``:
             the policy of steps that name none; ``plugins``: names of plugins to load at once; ``allow_nan``: whether
-            NaN and infinity may be stored, True; and the settings of plugins, which begin with the plugin's prefix.
+            NaN and infinity may be stored, True; ``begin``: whether this process executes the durable runs that it
+            starts, True; and the settings of plugins, which begin with the plugin's prefix.
 
     Raises:
         ConfigError: A setting is unknown, or its value makes no sense; the message names it and what is known.
@@ -61,6 +62,7 @@ async def start(
     *args: Any,
     run_id: str | None = None,
     idempotency_key: str | None = None,
+    begin: bool | None = None,
     **kwargs: Any,
 ) -> RunHandle[R]:
     """Start a run and return its handle; a durable one survives this process from then on.
@@ -73,6 +75,7 @@ async def start(
         args: Its arguments.
         run_id: The run's id, 1 to 200 letters, digits and ``. _ : ~ -``; by default a new UUID of version 7.
         idempotency_key: Start at most one run with this key; the handle is that of the run that has it.
+        begin: Whether this process executes a durable run; False leaves it to workers. By default as configured.
         kwargs: Its keyword arguments.
 
     Raises:
@@ -86,7 +89,9 @@ async def start(
         from pyworkflow.handle import RunHandle
 
         return RunHandle(child, None, workflow)  # type: ignore[arg-type]  # a workflow can ask it for its id alone
-    return await _app("start").start(workflow, args, kwargs, run_id=run_id, idempotency_key=idempotency_key)
+    return await _app("start").start(
+        workflow, args, kwargs, run_id=run_id, idempotency_key=idempotency_key, begin=begin
+    )
 
 
 def run(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

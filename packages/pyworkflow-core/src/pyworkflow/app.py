@@ -220,14 +220,15 @@ class App:
         *,
         run_id: str | None = None,
         idempotency_key: str | None = None,
+        begin: bool | None = None,
     ) -> RunHandle[R]:
         """Start a run of *workflow*; see `pyworkflow.start`."""
-        return await self.engine_loop.run(self._start(workflow, args, kwargs or {}, run_id, idempotency_key))
+        return await self.engine_loop.run(self._start(workflow, args, kwargs or {}, (run_id, idempotency_key), begin))
 
     async def _start(
-        self, workflow: Workflow[..., R], args: Sequence[Any], kwargs: dict[str, Any], *names: str | None
+        self, workflow: Workflow[..., R], args: Sequence[Any], kwargs: dict[str, Any], *options: Any
     ) -> RunHandle[R]:
-        runtime, request = self._request(workflow, args, kwargs, *names)
+        runtime, request = self._request(workflow, args, kwargs, *options)
         return RunHandle(await runtime.start(request), runtime, workflow, self.codec, self.engine_loop)
 
     async def call(
@@ -245,8 +246,8 @@ class App:
         workflow: Workflow[..., Any],
         args: Sequence[Any],
         kwargs: dict[str, Any],
-        run_id: str | None = None,
-        idempotency_key: str | None = None,
+        names: tuple[str | None, str | None] = (None, None),  # run id and idempotency key
+        begin: bool | None = None,  # noqa: FBT001 -- private
     ) -> tuple[Runtime, StartRequest]:
         if not isinstance(workflow, Workflow):
             msg = f"{workflow!r} is not a workflow; put @workflow on it"
@@ -255,11 +256,13 @@ class App:
         name = workflow.runtime or self.settings.default_runtime
         mode = self._modes.get((name, workflow.durable)) or self._mode(name, workflow.durable)
         plain_args, plain_kwargs = workflow.signature_for(self.codec).encode_call(tuple(args), kwargs)
+        run_id, idempotency_key = names
         if run_id is not None:
             checked_id(run_id, "run id")
         if idempotency_key is not None:
             checked_id(idempotency_key, "idempotency key")
-        return self.runtime(name), StartRequest(workflow, plain_args, plain_kwargs, mode, run_id, idempotency_key)
+        begins = self.settings.begin if begin is None else begin
+        return self.runtime(name), StartRequest(workflow, plain_args, plain_kwargs, mode, *names, begins)
 
     def _mode(self, runtime: str, durable: bool | None) -> Mode:  # noqa: FBT001 -- as the workflow says it
         mode = settle_mode(

@@ -368,7 +368,7 @@ class Serves(Protocol):
 
 @frozen
 class StartRequest:
-    """A run to start: *workflow* by definition, its encoded arguments, and how to name it."""
+    """A run to start: *workflow* by definition, its encoded arguments, how to name it, and whether to begin it here."""
 
     workflow: Any
     args: Plain
@@ -376,6 +376,7 @@ class StartRequest:
     mode: Mode
     run_id: str | None = None
     idempotency_key: str | None = None
+    begin: bool = True
 
 
 @frozen

@@ -25,7 +25,6 @@ from pyworkflow.model import RUN_OP, History, Hook, Job, Page, Run, RunQuery, St
 from pyworkflow.ports import DurableRuntime, StartRequest
 
 if TYPE_CHECKING:
-    from pyworkflow.authoring.definitions import Workflow
     from pyworkflow.clock import Clock
     from pyworkflow.engine.host import Host
     from pyworkflow.ports import Storage
@@ -76,15 +75,16 @@ class StoredRuntime(DurableRuntime):
         )
         # In a task of its own: a caller that is cancelled meanwhile would leave a run that this worker holds by its
         # lease and does not know of (`Callers` in the kit cancels at each await).
-        beginning = asyncio.create_task(self._begin(run, started, workflow))
+        beginning = asyncio.create_task(self._begin(run, started, request))
         self._beginning.add(beginning)
         beginning.add_done_callback(self._beginning.discard)
         existing = await asyncio.shield(beginning)
         return run.id if existing is None else _same(run, existing, request)
 
-    async def _begin(self, run: Run, started: RunStarted, workflow: Workflow[..., Any]) -> Run | None:
+    async def _begin(self, run: Run, started: RunStarted, request: StartRequest) -> Run | None:
         try:
-            if self.begins:
+            workflow = request.workflow
+            if self.begins and request.begin:
                 return await (await self.ensure_worker()).begin(run, started, workflow)
             job = Job(run.id, RUN_OP, started.at, workflow.name)
             existing = await create_once(await self.storage(), evolve(run, length=1), [started], [job])

@@ -45,6 +45,7 @@ class Settings:
         default_retry: The retry policy of steps that name none: a config string or a policy.
         plugins: Plugins to load at once: names of installed ones, dotted modules, or objects with hooks.
         allow_nan: Whether NaN and infinity may be stored.
+        begin: Whether a process that starts a durable run executes it, if its runtime does; else it is left to workers.
         of_plugins: The settings of plugins, by their class; `of` returns them.
     """
 
@@ -55,6 +56,7 @@ class Settings:
     default_retry: str | RetryPolicy = field(default="exponential?base=1s&cap=60s", repr=shown)
     plugins: tuple[Any, ...] = ()
     allow_nan: bool = True
+    begin: bool = True
     of_plugins: Mapping[type, Any] = field(default=Factory(dict), repr=False, kw_only=True)
 
     def of(self, settings: type[S]) -> S:
