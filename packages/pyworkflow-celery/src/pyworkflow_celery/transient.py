@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _CANCELLED = "PYWORKFLOW_CANCELLED"
 
+REMEMBERED = 100_000
+"""Of so many runs that were sent last the results can be asked for in the process that sent them."""
+
 
 class CeleryTransient(TransientRuntime):
     """Transient runs as one Celery task each.
@@ -44,7 +48,7 @@ class CeleryTransient(TransientRuntime):
         self._broker = broker
         self._threads = threads
         self._is_worker = is_worker
-        self._sent: set[str] = set()
+        self._sent: OrderedDict[str, None] = OrderedDict()
         self._running: set[asyncio.Task[Any]] = set()
 
     # -- for callers -------------------------------------------------------------------------
@@ -73,7 +77,9 @@ class CeleryTransient(TransientRuntime):
         except ConnectionError as error:
             msg = f"the run could not be started, as the broker cannot be reached: {error}"
             raise WorkflowError(msg) from None
-        self._sent.add(run_id)
+        self._sent[run_id] = None
+        if len(self._sent) > REMEMBERED:
+            self._sent.popitem(last=False)
         return run_id
 
     async def call(self, request: StartRequest) -> Plain:
