@@ -43,7 +43,9 @@ def refund(text: str) -> str:
     return f"refunded {text}"
 
 
-@pytest.mark.parametrize("values", [("yes", "no"), (1, True), ([1], [2]), (object(), object())], ids=str)
+@pytest.mark.parametrize(
+    "values", [("yes", "no"), (1, True), ([1], [2]), (object(), object())], ids=["text", "types", "lists", "objects"]
+)
 def test_a_step_of_a_factory_that_closes_over_other_values_is_refused(values: tuple[Any, Any]) -> None:
     saying(values[0])
     with pytest.raises(
