@@ -53,7 +53,19 @@ class TestDurable(DurableConformance):
         start(self.workers)
 
 
+@pytest.fixture(scope="module")
+def transient(
+    settings: dict[str, str], redis: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """Settings with which workflows are transient, and workers that have them."""
+    chosen = settings | {"celery_broker": redis.url(2), "default_durable": "false"}
+    workers = Workers(tmp_path_factory.mktemp("transient"), **chosen)
+    start(workers)
+    yield chosen
+    workers.close()
+
+
 class TestTransient(RuntimeConformance):
     @pytest.fixture
-    def make_app(self, workers: Workers, settings: dict[str, str]) -> Callable[[], App]:
-        return lambda: App(**settings, default_durable=False)
+    def make_app(self, transient: dict[str, str]) -> Callable[[], App]:
+        return lambda: App(**transient | {"default_durable": False})

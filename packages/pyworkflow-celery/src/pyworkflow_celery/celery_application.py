@@ -83,6 +83,7 @@ def _own(settings: CelerySettings) -> Celery:
         task_serializer="json",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_concurrency=settings.concurrency,
+        worker_enable_remote_control=False,  # else who can write to the broker can end the workers
         worker_prefetch_multiplier=1,
     )
     return app

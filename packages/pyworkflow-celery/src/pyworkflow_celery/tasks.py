@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore
 
+from pyworkflow_celery.requests import NO_LIMIT, OurRequest
 from pyworkflow_celery.worker_process import current
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ _HINT = {
     "ignore_result": True,
     "max_retries": 0,
     "typing": False,  # what the message says is not needed: a newer version may say more
+    "Request": OurRequest,
+    # Else `task_time_limit`, which is meant for tasks, would kill the process that runs the steps of durable runs.
+    "time_limit": NO_LIMIT,
+    "soft_time_limit": NO_LIMIT,
 }
 
 
@@ -54,4 +59,5 @@ def register(app: Celery) -> None:
         if name not in app.tasks:
             app.task(name=name, **_HINT)(function)
     if CALL not in app.tasks:  # not acknowledged late: a transient run is begun once
-        app.task(name=CALL, bind=True, serializer="json", acks_late=False, ignore_result=False, max_retries=0)(call)
+        once = {"bind": True, "serializer": "json", "acks_late": False, "ignore_result": False, "max_retries": 0}
+        app.task(name=CALL, Request=OurRequest, **once)(call)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery.backends.base import DisabledBackend
@@ -14,9 +16,9 @@ from pyworkflow import wire
 from pyworkflow.codec.exceptions import rebuild, record_of
 from pyworkflow.engine.by_mode import TransientRuntime
 from pyworkflow.engine.transient import TransientRun
-from pyworkflow.errors import RunBlocked, RunCancelled, Unsupported, WorkflowError
+from pyworkflow.errors import ConfigError, RunBlocked, RunCancelled, StorageError, Unsupported, WorkflowError
 from pyworkflow.events import Completed, Failed, Plain
-from pyworkflow.ids import new_run_id
+from pyworkflow.ids import checked_id, new_run_id
 from pyworkflow.model import RUN_OP
 from pyworkflow.ports import StartRequest
 from pyworkflow_celery.tasks import CALL
@@ -108,10 +110,15 @@ class CeleryTransient(TransientRuntime):
         if meta["status"] != "SUCCESS":
             msg = f"the transient run {run_id!r} was lost with its worker: {meta['result']}"
             raise WorkflowError(msg)
-        (event,) = wire.loads(meta["result"])
+        try:
+            (event,) = wire.loads(meta["result"])
+        except (StorageError, TypeError, ValueError):
+            event = None
         if isinstance(event, Failed):
             raise rebuild(event.error)
-        assert isinstance(event, Completed)  # noqa: S101 -- `execute` writes one or the other
+        if not isinstance(event, Completed):
+            msg = f"what the result backend has for the transient run {run_id!r} is damaged: it is no result of a run"
+            raise WorkflowError(msg)
         return event.value
 
     async def cancel(self, run_id: str, reason: str = "", grace: timedelta | None = None) -> None:  # noqa: ARG002
@@ -124,10 +131,18 @@ class CeleryTransient(TransientRuntime):
 
     async def execute(self, run_id: str, name: str, args: Plain, kwargs: Plain) -> str:
         """Execute a run; return the event that ended it, as JSON."""
-        workflow = self.app.registry.workflows.get(name)
+        workflow = self.app.registry.workflows.get(name) if isinstance(name, str) else None
         if workflow is None:
             msg = f"workflow {name!r} is not known in this worker; import the module that declares it"
             return self._failed(RunBlocked(msg))
+        is_durable = self.app.settings.default_durable if workflow.durable is None else workflow.durable
+        if is_durable is not False:  # a message can be forged, and its run would not be in the storage
+            msg = f"workflow {name!r} is durable in this worker, so it is not executed for a message alone"
+            return self._failed(RunBlocked(msg))
+        try:
+            checked_id(run_id, "run id")
+        except ConfigError as error:
+            return self._failed(error)
         run = TransientRun(run_id, self.app, self._threads)
         task = asyncio.ensure_future(run.run(workflow, args, kwargs))
         self._running.add(task)
@@ -165,9 +180,15 @@ class CeleryTransient(TransientRuntime):
         self._threads.close()
 
     async def _meta(self, task_id: str) -> dict[str, Any]:
-        backend = self._broker.celery.backend
-        meta: dict[str, Any] = await asyncio.to_thread(backend.get_task_meta, task_id)
+        meta: dict[str, Any] = await asyncio.to_thread(self._reader.get_task_meta, task_id)
         return meta
+
+    @cached_property
+    def _reader(self) -> Any:
+        """The result backend, which reads errors as data: Celery's own way calls the classes that they name."""
+        reader = copy.copy(self._broker.celery.backend)
+        reader.exception_to_python = lambda error: error
+        return reader
 
     def _need_backend(self, what: str) -> None:
         if isinstance(self._broker.celery.backend, DisabledBackend):

@@ -163,6 +163,7 @@ class StepContext:
         cancelled: Nobody waits for the result any more. A sync step, which cannot be interrupted, may look at it.
         on_heartbeat: What `heartbeat` does.
         app: The application that the functions of the package stand for here; None: the default one.
+        is_transient: The run is not recorded, and anybody may have chosen its id.
     """
 
     run_id: str
@@ -172,11 +173,15 @@ class StepContext:
     cancelled: bool = field(default=False)
     on_heartbeat: Callable[[], None] | None = field(default=None, repr=False)
     app: Any = field(default=None, repr=False)
+    is_transient: bool = False
 
     @property
     def idempotency_key(self) -> str:
-        """The same for all attempts, over crashes too, and for nothing else: hand it to services that take one."""
-        return f"{self.run_id}/{self.op}"
+        """The same for all attempts, over crashes too, and for nothing else: hand it to services that take one.
+
+        That of a transient run is never that of a durable one.
+        """
+        return f"{'transient/' if self.is_transient else ''}{self.run_id}/{self.op}"
 
     def heartbeat(self) -> None:
         """Show that the attempt goes on; for steps that were declared with ``heartbeat=``. From any thread."""

@@ -82,7 +82,7 @@ class TransientRun:
             number += 1
             try:
                 call_args, call_kwargs = (args, kwargs) if kept else signature.decode_call(plain_args, plain_kwargs)
-                context = StepContext(self.run_id, step.name, number, op, app=self.app)
+                context = StepContext(self.run_id, step.name, number, op, app=self.app, is_transient=True)
                 threads = None if step.is_async else self.threads.executor()
                 result = await attempt(step, call_args, call_kwargs, context, threads)
                 if signature.keeps_result(result):
