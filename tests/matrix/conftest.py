@@ -87,7 +87,11 @@ def celery_workers(
 ) -> Iterator[dict[str, dict[str, str]]]:
     """Workers on each storage; gives the settings of who starts runs for them."""
     redis = Redis(tmp_path_factory.mktemp("redis"))
-    storages = {"sqlite": f"sqlite:///{scratch}/celery.db", "dynamodb": f"dynamodb://{new_table('celery')}"}
+    storages = {
+        "sqlite": f"sqlite:///{scratch}/celery.db",
+        "dynamodb": f"dynamodb://{new_table('celery')}",
+        "none": f"sqlite:///{scratch}/unused.db",  # for workers to whom workflows are transient
+    }
     settings, launched = {}, []
     for number, (name, storage) in enumerate(storages.items()):
         settings[name] = {
@@ -96,7 +100,8 @@ def celery_workers(
             "celery_broker": redis.url(2 * number),
             "celery_result_backend": redis.url(2 * number + 1),
         }
-        workers = MatrixWorkers(tmp_path_factory.mktemp(name), default_retry=RETRY, **settings[name])
+        mode = {"default_durable": "false"} if name == "none" else {}
+        workers = MatrixWorkers(tmp_path_factory.mktemp(name), default_retry=RETRY, **settings[name], **mode)
         launched.append((workers, workers.launch("--pool", "threads", "--concurrency", "8", **aws)))
         if name == "sqlite":
             launched.append((workers, workers.launch("--pool", "prefork", "--concurrency", "2")))

@@ -349,7 +349,7 @@ async def long(log: str) -> None:
 @workflow(name="m.time_limit")
 async def time_limit(log: str) -> str:
     try:
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(0.5):
             await long(log)
     except TimeoutError:
         return await mail(log, "us", "gave up")

@@ -53,6 +53,6 @@ PLACES = {
     "Celery on DynamoDB": Place(celery("dynamodb")),
     "durable Lambda": Place(lambda_("durable-lambda")),
     "local, transient": Place(lambda _: {"default_durable": False}, recorded=False),
-    "Celery, transient": Place(celery("sqlite", default_durable=False), recorded=False, can=frozenset({"", "cancel"})),
+    "Celery, transient": Place(celery("none", default_durable=False), recorded=False, can=frozenset({"", "cancel"})),
     "Lambda, transient": Place(lambda_("lambda"), recorded=False, can=frozenset({""})),
 }

@@ -99,7 +99,7 @@ class Workers:
 
     @property
     def database(self) -> Path:
-        return Path(self.env["PYWORKFLOW_STORAGE"].removeprefix("sqlite:///"))
+        return Path(self.env["PYWORKFLOW_STORAGE"].removeprefix("sqlite:///").partition("?")[0])
 
     def start(self, *options: str, command: Sequence[str] = (), **env: str) -> subprocess.Popen[bytes]:
         """Start a worker; return once it is ready."""

@@ -31,7 +31,7 @@ QUEUE = "pyworkflow"
 @pytest.fixture(scope="module")
 def settings(redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {
-        "storage": f"sqlite:///{tmp_path_factory.mktemp('faults')}/flows.db",
+        "storage": f"sqlite:///{tmp_path_factory.mktemp('faults')}/flows.db?silent_limit=5s",
         "default_runtime": "celery",
         "default_retry": "fixed?delay=1ms",
         "celery_broker": redis.url(0),

@@ -97,12 +97,13 @@ class Transaction:
         if append.expected is not None and append.expected != run.length:
             msg = f"the history of run {run.id!r} is {run.length} events long, not {append.expected}"
             raise Conflict(msg)
-        self._check_hooks(effects.hooks)
+        self._check_hooks([hook for hook in effects.hooks if not self._closes(run.id, effects, hook.token)])
         for new in effects.new_runs:
             if new.run.id in self.state.runs:
                 msg = f"there is a run {new.run.id!r} already"
                 raise RunExists(msg)
-        if lease is None and not all(self._is_open(run.id, token) for token in effects.close):
+        needed = all(self._is_open(hook.run_id, hook.token, hook.op) for hook in effects.needs)
+        if not needed or (lease is None and not all(self._is_open(run.id, token) for token in effects.close)):
             msg = "the hook is closed: it had its payload, has expired, or its run has ended"
             raise HookClosed(msg)
 
@@ -113,9 +114,12 @@ class Transaction:
                 msg = f"the token of hook {hook.name!r} is in use by an open hook of run {other.run_id!r}"
                 raise HookTaken(msg, hook.token)
 
-    def _is_open(self, run_id: str, token: str) -> bool:
+    def _is_open(self, run_id: str, token: str, op: int | None = None) -> bool:
         hook = self.state.hooks.get(token)
-        return hook is not None and hook.run_id == run_id
+        return hook is not None and hook.run_id == run_id and op in {None, hook.op}
+
+    def _closes(self, run_id: str, effects: Effects, token: str) -> bool:
+        return token in effects.close and self._is_open(run_id, token)
 
     def _set_status(self, run_id: str, status: Status, now: datetime | None) -> None:
         ended = now if status.is_final else None
@@ -131,11 +135,11 @@ class Transaction:
         if effects.attributes:
             run = self.state.runs[run_id]
             self._put(run_change(evolve(run, attributes={**run.attributes, **effects.attributes})))
-        for hook in effects.hooks:
-            self._put(hook_change(hook))
         for token in effects.close:
             if self._is_open(run_id, token):
                 self._put(["no-hook", token])
+        for hook in effects.hooks:
+            self._put(hook_change(hook))
         for op in effects.drop:
             job = self._job(run_id, op)
             if job is not None and job.worker is None:

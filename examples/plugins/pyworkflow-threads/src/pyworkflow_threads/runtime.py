@@ -37,6 +37,7 @@ class ThreadsRuntime(StoredRuntime):
         super().__init__(app, WorkerOptions(lease, sweep, capacity=capacity))
         self._size = threads
         self._members: list[Member] = []
+        self._pool_begins: asyncio.Task[None] | None = None
 
     # -- for those who start and watch runs ------------------------------------------------
 
@@ -58,15 +59,23 @@ class ThreadsRuntime(StoredRuntime):
     # -- the pool --------------------------------------------------------------------------
 
     async def work(self) -> None:
-        """Start the threads, unless they are there."""
-        if not self._members:
-            await self.storage()  # opened once, by the caller
-            self._members = [Member(self, number) for number in range(1, self._size + 1)]
-            await asyncio.gather(*(member.do(member.work()) for member in self._members))
+        """Start the threads, unless they are there; a caller that is cancelled meanwhile leaves none half started."""
+        if not self._members and (self._pool_begins is None or self._pool_begins.done()):
+            self._pool_begins = asyncio.create_task(self._begin_pool())
+        if self._pool_begins is not None:
+            await asyncio.shield(self._pool_begins)
+
+    async def _begin_pool(self) -> None:
+        await self.storage()  # opened once, by the caller
+        members = [Member(self, number) for number in range(1, self._size + 1)]
+        await asyncio.gather(*(member.do(member.work()) for member in members))
+        self._members = members
 
     async def close(self, grace: float = 0.0) -> None:
         """Have the threads hand back what they hold, and end them."""
-        members, self._members = self._members, []
+        if self._pool_begins is not None:
+            await asyncio.wait([self._pool_begins])
+        members, self._members, self._pool_begins = self._members, [], None
         await asyncio.gather(*(member.do(member.close(grace)) for member in members))
         for member in members:
             await asyncio.to_thread(member.end)
