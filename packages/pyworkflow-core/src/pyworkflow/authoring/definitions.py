@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from attrs import Factory, define, frozen
 
 from pyworkflow.authoring.context import ContinueAsNew, step_context, workflow_context
-from pyworkflow.authoring.same_definition import difference_of, place_of
 from pyworkflow.codec import Codec
 from pyworkflow.codec.signature import Signature
 from pyworkflow.errors import DefinitionError, WorkflowTimeout
@@ -229,9 +228,12 @@ class Registry:
 
 def _add(known: dict[str, Any], new: Any, what: str) -> None:
     old = known.get(new.name)
-    if old is not None and (differs := difference_of(old.function, new.function)):
-        msg = f"two {what}s are named {new.name!r}: {place_of(old.function)} and {place_of(new.function)}{differs}"
-        raise DefinitionError(msg.format(what=what))
+    if old is not None:
+        from pyworkflow.authoring.same_definition import difference_of, place_of  # not needed by most programs
+
+        if differs := difference_of(old.function, new.function):
+            msg = f"two {what}s are named {new.name!r}: {place_of(old.function)} and {place_of(new.function)}{differs}"
+            raise DefinitionError(msg.replace("{what}", what))
     known[new.name] = new
 
 
