@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test files by path
 
 import worker_flows
+
+settings.register_profile("loaded", deadline=None)  # a machine may be busy with something else
+settings.load_profile("loaded")
 
 
 @pytest.fixture
