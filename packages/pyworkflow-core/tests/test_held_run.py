@@ -88,6 +88,13 @@ def test_a_turn_that_is_aborted_leaves_the_run_idle() -> None:
     assert run.phase is Phase.IDLE
 
 
+def test_the_machine_of_a_turn_that_is_aborted_is_rebuilt() -> None:
+    run = held()
+    run.acquire([])
+    run.abort_turn()
+    assert (run.stale, run.is_ahead) == (True, True)
+
+
 @pytest.mark.parametrize("end", [HeldRun.release, HeldRun.park])
 def test_a_run_that_is_released_stays_so(end: Any) -> None:
     run = held()

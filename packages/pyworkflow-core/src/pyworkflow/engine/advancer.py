@@ -22,7 +22,7 @@ from pyworkflow.engine.remote_steps import RemoteSteps
 from pyworkflow.errors import HookTaken, NonDeterminism, RunEnded, RunNotFound, StorageError
 from pyworkflow.events import CallStep, Completed, Event, Failed, Retrying, RunRetried, StartChild
 from pyworkflow.model import RUN_OP, Append, Effects, History, Hook, Job, Message, Run, Status
-from pyworkflow.replay.decision import Decision, decide, still_news
+from pyworkflow.replay.decision import Decision, decide, still_news, still_open
 from pyworkflow.replay.effects import doubled
 from pyworkflow.replay.history import effective
 from pyworkflow.replay.machine import Machine
@@ -140,7 +140,7 @@ class Advancer:
         Raises:
             RunEnded: The run does not go on.
         """
-        held.stale = False
+        held.stale = held.is_ahead = False
         if not held.machine.is_new:
             held.machine.close()
         run, events = history or await self._load(held.run_id, 0)
@@ -194,6 +194,7 @@ class Advancer:
             while True:
                 if held.stale or self.options.replay or held.machine.operations.dispatched:
                     all_steps = await self._refresh(held) or all_steps
+                    facts = still_open(held.machine, facts)
                 if held.waiting:
                     facts = held.take_waiting(facts)
                 now = self.clock.now()
@@ -225,11 +226,9 @@ class Advancer:
 
     async def _refresh(self, held: HeldRun) -> bool:
         """Read what was probably added to the history, which saves a conflict; return whether that was done."""
-        if self.options.replay:
-            await self.rebuild(held)
-            return False
-        await self.catch_up(held)
-        return True
+        was_ahead, rebuilds = held.is_ahead, self.options.replay or held.is_ahead
+        await (self.rebuild(held) if rebuilds else self.catch_up(held))
+        return was_ahead or not rebuilds
 
     def _append_of(self, held: HeldRun, decision: Decision, now: datetime) -> Attempt:
         """Return what to write for *decision*, and what to write instead if a hook's token is in use."""

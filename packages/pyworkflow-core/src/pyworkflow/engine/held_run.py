@@ -47,6 +47,7 @@ class HeldRun:
 
     Attributes:
         length: The length of the history that the machine has seen.
+        is_ahead: The machine has seen facts of which nobody knows whether they were written.
         running: The tasks that run its steps and start its children, by operation.
         starting: How many more steps begin once the decision that is being written is durable.
         proven: A time at which the lease was known to hold.
@@ -62,6 +63,7 @@ class HeldRun:
     phase: Phase = Phase.IDLE
     stale: bool = False
     unproven: bool = False
+    is_ahead: bool = field(default=False, kw_only=True)
     running: dict[int, asyncio.Task[None]] = field(factory=dict)
     starting: int = 0
     once: dict[int, str] = field(factory=dict)
@@ -108,9 +110,14 @@ class HeldRun:
         return True
 
     def abort_turn(self) -> None:
-        """End advancing the run, whatever there is to decide."""
+        """End advancing the run, whatever there is to decide.
+
+        If it was cancelled while it wrote, the machine has seen facts of which nobody knows whether they were written:
+        it is rebuilt before the next decision.
+        """
         if self.phase is Phase.ADVANCING:
             self.phase = Phase.IDLE
+            self.stale = self.is_ahead = True
         self.starting = 0
 
     def release(self) -> None:

@@ -189,6 +189,12 @@ def after_loss(
     return Failed(now, op, record_of(error, retryable=False))
 
 
+def still_open(machine: Machine, facts: Sequence[Event]) -> Sequence[Event]:
+    """Return *facts* without those of steps and children that were answered meanwhile, as history has shown."""
+    answers = Completed | Failed | Retrying | Attempted
+    return [fact for fact in facts if not isinstance(fact, answers) or fact.op in machine.pending]
+
+
 def still_news(machine: Machine, facts: Sequence[Event]) -> list[Event]:
     """Return those of *facts* that a rebuilt machine still waits for."""
     answers = Completed | Failed | Retrying | Attempted
