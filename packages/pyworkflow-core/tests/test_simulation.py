@@ -21,6 +21,9 @@ from pyworkflow.testing.simulate import explained, failing, known_seeds, main
 from pyworkflow.testing.simulation import shrink, simulate
 
 SEEDS = int(os.environ.get("PYWORKFLOW_SEEDS", "1000"))
+# A process that is killed closes no machine, so the garbage collector ends its coroutines, on no event loop.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 KNOWN = known_seeds(Path(__file__).with_name("simulation_seeds.txt"))
 PARTS = 10
 

@@ -123,7 +123,7 @@ async def perform(parts: Tree, path: str) -> Any:  # noqa: C901, PLR0911, PLR091
             return await in_turn([partial(perform, part, f"{path}.{n}") for n, part in enumerate(inner)], path)
         case ["gather", inner]:
             return await _TOGETHER[crc32(path.encode()) % len(_TOGETHER)](
-                [perform(part, f"{path}.{n}") for n, part in enumerate(inner)]
+                [partial(perform, part, f"{path}.{n}") for n, part in enumerate(inner)]
             )
         case ["race", inner]:
             return await race([perform(part, f"{path}.{n}") for n, part in enumerate(inner)])
@@ -175,7 +175,7 @@ async def in_turn(parts: list[Callable[[], Coroutine[Any, Any, Any]]], path: str
 
 
 async def gather(parts: list[Any]) -> list[Any]:
-    return await asyncio.gather(*parts)
+    return await asyncio.gather(*(part() for part in parts))
 
 
 async def group(parts: list[Any]) -> list[Any]:
@@ -184,7 +184,7 @@ async def group(parts: list[Any]) -> list[Any]:
 
     async def one(number: int, part: Any) -> Any:
         try:
-            return await part
+            return await part()
         finally:
             ended.append(number)
 
@@ -199,7 +199,7 @@ async def group(parts: list[Any]) -> list[Any]:
 
 async def wait(parts: list[Any]) -> list[Any]:
     """As `gather`, by sets of tasks."""
-    tasks = [asyncio.create_task(part) for part in parts]
+    tasks = [asyncio.create_task(part()) for part in parts]
     left = set(tasks)
     try:
         while left:
@@ -214,7 +214,7 @@ async def as_completed(parts: list[Any]) -> list[Any]:
     """As `gather`, by what ends first."""
 
     async def numbered(number: int, part: Any) -> tuple[int, Any]:
-        return number, await part
+        return number, await part()
 
     tasks = [asyncio.create_task(numbered(number, part)) for number, part in enumerate(parts)]
     try:
